@@ -1,0 +1,336 @@
+"""Every command and event between app, host and engine: the vocabulary, and how it becomes bytes.
+
+A frame is a 4-byte big-endian length of the payload, one byte for the channel, and a msgpack payload. Channel
+``STREAM`` is the token path, which the host passes on without decoding it; channel ``CONTROL`` is decoded by the host.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from pagewise.readings import (
+    BufferBytes,
+    LayerClock,
+    LayerPlacement,
+    Snapshot,
+    TurnTiming,
+    Verdict,
+)
+from pagewise.settings import Profile, Sampling
+
+PROTOCOL = 1
+STREAM = 0
+CONTROL = 1
+MAX_FRAME = 64 * 1024 * 1024
+HEADER = struct.Struct(">IB")
+
+ChangeClass = Literal["none", "live", "context", "model", "process"]
+StopReason = Literal["end", "stop string", "length", "context full", "stopped", "engine lost", "failed"]
+
+
+class Failure(Struct, frozen=True):
+    """Something a person has to know: what happened, why, and what to do next. One or two sentences each."""
+
+    what: str
+    why: str
+    next: str
+
+
+class ChatMessage(Struct, frozen=True):
+    """One message. ``ids`` are the generated token ids of a reply, valid where ``vocabulary`` is the model's."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    ids: tuple[int, ...] = ()
+    vocabulary: str = ""
+
+
+class ModelInfo(Struct, frozen=True):
+    """What was loaded, as llama.cpp says it."""
+
+    path: str
+    name: str
+    architecture: str
+    quant: str
+    n_params: int
+    file_bytes: int
+    n_layer: int
+    n_ctx: int
+    n_ctx_train: int
+    n_batch: int
+    n_ubatch: int
+    threads: int
+    threads_batch: int
+    flash_attention: bool
+    load_mode: str
+    repacked: bool
+    has_chat_template: bool
+    vocabulary: str
+    """Fingerprint of tokenizer and vocabulary: token ids are valid wherever it is equal."""
+    placement: tuple[LayerPlacement, ...]
+    buffers: tuple[BufferBytes, ...]
+    offloaded_layers: int
+    """Layers on accelerators, counted as llama.cpp does: the output is one."""
+    bytes_per_token: int
+    """Weights read for one token (embedding by rows, experts by those routed), in bytes, without the KV cache."""
+    kv_bytes_per_token: int
+    load_ms: float
+    context_ms: float
+    notes: tuple[str, ...] = ()
+    """What the person should know of this load, such as a fallback that was taken."""
+
+
+# ---- commands: app → host, and host → engine -------------------------------------------------------------------------
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """First command on every connection; answered by HostHello or EngineHello."""
+
+    protocol: int = PROTOCOL
+
+
+class Load(Struct, frozen=True, tag=True):
+    """Make this profile the one in force. To a host: a transaction with rollback. To an engine: ``change`` says how."""
+
+    id: int
+    profile: Profile
+    change: ChangeClass = "process"
+
+
+class Generate(Struct, frozen=True, tag=True):
+    """Answer the conversation. ``sampling`` and ``system_prompt`` are the profile's in force unless given."""
+
+    id: int
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling | None = None
+
+
+class Stop(Struct, frozen=True, tag=True):
+    """Stop turn or load ``id``; a turn ends with Finished(reason="stopped"), a load with LoadFailed(cancelled=True)."""
+
+    id: int
+
+
+class Release(Struct, frozen=True, tag=True):
+    """Let go of the model and its memory; the next Generate loads it again."""
+
+
+class SetRate(Struct, frozen=True, tag=True):
+    """How many snapshots a second the host sends (0 to 10; 0 pauses them)."""
+
+    hz: float
+
+
+class Quit(Struct, frozen=True, tag=True):
+    """End in good order."""
+
+
+Command = Hello | Load | Generate | Stop | Release | SetRate | Quit
+
+
+# ---- events: engine → host → app -------------------------------------------------------------------------------------
+
+
+class HostHello(Struct, frozen=True, tag=True):
+    """The host is there. ``libraries`` names what is on the box, without loading it."""
+
+    protocol: int
+    version: str
+    pid: int
+    hostname: str
+    system: str
+
+
+class EngineHello(Struct, frozen=True, tag=True):
+    """An engine process is up and has llama.cpp loaded."""
+
+    protocol: int
+    pid: int
+    llama_cpp: str
+    system_info: str
+    devices: tuple[str, ...]
+
+
+EngineState = Literal["none", "starting", "loading", "ready", "generating", "lost", "released"]
+
+
+class EngineStatus(Struct, frozen=True, tag=True):
+    """The host's word on the engine, sent at each change."""
+
+    state: EngineState
+    pid: int | None = None
+    profile: str | None = None
+
+
+class LoadProgress(Struct, frozen=True, tag=True):
+    """``phase``: ``quantize``, ``read`` (pages of the file), ``weights``, ``context``, ``warm``.
+
+    ``total_bytes`` 0: how much there is to do is not known.
+    """
+
+    id: int
+    phase: str
+    done_bytes: int
+    total_bytes: int
+
+
+class Loaded(Struct, frozen=True, tag=True):
+    """Load ``id`` is done. ``change`` is the class it really was."""
+
+    id: int
+    profile: Profile
+    model: ModelInfo
+    change: ChangeClass
+    total_ms: float
+
+
+class LoadFailed(Struct, frozen=True, tag=True):
+    """Load ``id`` did not work. ``restored``: the former profile is in force again (its name), or None."""
+
+    id: int
+    failure: Failure
+    cancelled: bool = False
+    restored: str | None = None
+
+
+class Prefill(Struct, frozen=True, tag=True):
+    """Progress of a prompt: ``done`` of ``total`` tokens, ``reused`` of them found in the KV cache."""
+
+    id: int
+    done: int
+    total: int
+    reused: int
+
+
+class Tokens(Struct, frozen=True, tag=True):
+    """Output of turn ``id``: token ids and the text they complete (either may be empty), and KV fill after them."""
+
+    id: int
+    ids: tuple[int, ...]
+    text: str
+    n_output: int
+    kv_used: int
+    step_ms: float
+    """Time since the former token (the first: TTFT)."""
+
+
+class Layers(Struct, frozen=True, tag=True):
+    """The layer clock of one probed token of turn ``id``."""
+
+    id: int
+    clock: LayerClock
+
+
+class Finished(Struct, frozen=True, tag=True):
+    """Turn ``id`` is over; ``failure`` is set when reason is ``failed`` or ``engine lost``."""
+
+    id: int
+    reason: StopReason
+    timing: TurnTiming | None
+    failure: Failure | None = None
+
+
+class Reading(Struct, frozen=True, tag=True):
+    """One snapshot of the host's instruments."""
+
+    snapshot: Snapshot
+
+
+class Judged(Struct, frozen=True, tag=True):
+    """The host's verdict on turn ``id``, sent after its Finished."""
+
+    id: int
+    verdict: Verdict
+
+
+class EngineLost(Struct, frozen=True, tag=True):
+    """The engine ended by itself; the host starts another one and loads the profile again."""
+
+    failure: Failure
+    signal: int | None
+    exit_code: int | None
+    out_of_memory: bool
+
+
+class Notice(Struct, frozen=True, tag=True):
+    """A failure or remark that belongs to no turn and no load."""
+
+    failure: Failure
+
+
+Event = (
+    HostHello
+    | EngineHello
+    | EngineStatus
+    | LoadProgress
+    | Loaded
+    | LoadFailed
+    | Prefill
+    | Tokens
+    | Layers
+    | Finished
+    | Reading
+    | Judged
+    | EngineLost
+    | Notice
+)
+
+STREAM_TYPES = (Tokens, Prefill)
+
+
+class FrameError(Exception):
+    """Bytes that are not a frame of this protocol."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_commands: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+_events: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+
+
+def encode(message: Command | Event) -> bytes:
+    """One frame, ready to be written."""
+    payload = _encoder.encode(message)
+    channel = STREAM if isinstance(message, STREAM_TYPES) else CONTROL
+    return HEADER.pack(len(payload), channel) + payload
+
+
+def decode_command(payload: bytes) -> Command:
+    """The command in a payload. Raises FrameError."""
+    try:
+        return _commands.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"not a command of protocol {PROTOCOL}: {error}") from error
+
+
+def decode_event(payload: bytes) -> Event:
+    """The event in a payload. Raises FrameError."""
+    try:
+        return _events.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise FrameError(f"not an event of protocol {PROTOCOL}: {error}") from error
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames. Feed it what arrived; it yields (channel, payload) for each whole frame."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Whole frames so far. Raises FrameError on a header that cannot be one."""
+        self._buffer += data
+        while len(self._buffer) >= HEADER.size:
+            length, channel = HEADER.unpack_from(self._buffer)
+            if length > MAX_FRAME or channel not in (STREAM, CONTROL):
+                raise FrameError(f"a frame of {length} bytes on channel {channel}: this is not pagewise speaking")
+            end = HEADER.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[HEADER.size : end])
+            del self._buffer[:end]
+            yield channel, payload

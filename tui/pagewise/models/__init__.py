@@ -1,0 +1,1 @@
+"""Models on disk: the GGUF header, quant types, layers and their byte ranges."""

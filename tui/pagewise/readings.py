@@ -1,0 +1,233 @@
+"""Every reading, as frozen Structs with units in the field names. Imports nothing but msgspec.
+
+A value that is not known is ``None`` and its reason stands beside it; it is never 0.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+DeviceKind = Literal["gpu", "igpu", "cpu", "accelerator"]
+Where = Literal["mapped", "copied", "device", "unknown"]
+"""Where a layer's weights are: pages of the file's mapping, private memory (repacked or read), or a device's memory."""
+
+
+class Missing(Struct, frozen=True):
+    """Why a metric has no value: ``metric`` is the field's name, ``why`` one plain sentence."""
+
+    metric: str
+    why: str
+
+
+class BufferBytes(Struct, frozen=True):
+    """Bytes that llama.cpp holds in one buffer type, by kind."""
+
+    device: str
+    """ggml's device name, such as ``CPU`` or ``CUDA0``."""
+    buffer: str
+    """ggml's buffer type name, such as ``CPU_Mapped``, ``CPU_REPACK``, ``CUDA0``."""
+    kind: Literal["weights", "kv", "compute", "output"]
+    bytes: int
+
+
+class LayerPlacement(Struct, frozen=True):
+    """Where one layer's weights were put by llama.cpp, read from its buffers and not from the request."""
+
+    name: str
+    """``input``, the layer's number, or ``output``."""
+    device: str
+    where: Where
+    mapped_bytes: int
+    copied_bytes: int
+    device_bytes: int
+
+
+class DeviceMemory(Struct, frozen=True):
+    """One accelerator's memory in bytes, and what its driver says of its work."""
+
+    name: str
+    index: int
+    kind: DeviceKind
+    total_bytes: int | None
+    used_bytes: int | None
+    ours_bytes: int | None
+    ours_is_estimate: bool
+    utilization_pct: float | None
+    memory_busy_pct: float | None
+    power_w: float | None
+    temperature_c: float | None
+    source: str
+    """``NVML``, ``sysfs``, ``ggml``."""
+    missing: tuple[Missing, ...] = ()
+
+
+class Devices(Struct, frozen=True):
+    """All accelerators, or the reason why there is none to show."""
+
+    devices: tuple[DeviceMemory, ...]
+    why_none: str | None = None
+
+
+class Memory(Struct, frozen=True):
+    """RAM of the box and of the engine process, in bytes."""
+
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None
+    """The memory limit of our cgroup, if there is one below the box's RAM."""
+    engine_rss_bytes: int | None
+    engine_file_bytes: int | None
+    engine_anon_bytes: int | None
+    swap_used_bytes: int
+    cpu_pct: float | None
+    """CPU of the box over the last interval, in per cent of all cores."""
+    engine_cpu_pct: float | None
+    """CPU of the engine over the last interval, in per cent of one core."""
+
+
+class Paging(Struct, frozen=True):
+    """Page-ins of the engine over the last interval. Rates are per second over ``interval_s``."""
+
+    interval_s: float
+    page_in_bytes_s: float | None
+    """Difference of ``read_bytes`` of ``/proc/PID/io``."""
+    stalls_s: float | None
+    """Major faults a second: an event count, never converted to bytes."""
+    refault_bytes_s: float | None
+    refault_scope: str
+    """``cgroup`` or ``box``."""
+    io_pressure_pct: float | None
+    memory_pressure_pct: float | None
+    pressure_scope: str
+    disk_read_bytes_s: float | None
+    disk: str | None
+    missing: tuple[Missing, ...] = ()
+
+
+class LayerResidency(Struct, frozen=True):
+    """Page-cache state of one layer's byte ranges in the model file."""
+
+    name: str
+    bytes: int
+    cached_bytes: int | None
+    reclaimed_bytes: int | None
+    """Dropped by the kernel's reclaim (``cachestat`` evicted); None where the method cannot tell."""
+    where: Where
+    device: str
+    age_s: float
+
+
+class Residency(Struct, frozen=True):
+    """Residency of the model file, one entry a layer plus ``input`` and ``output``, in file order of layers."""
+
+    path: str
+    file_bytes: int
+    method: str
+    """``cachestat``, ``pagemap scan``, ``mincore``, ``pagemap``, ``RssFile``: what the cells are made from."""
+    meaning: Literal["cached", "mapped"]
+    """``cached``: in the page cache; ``mapped``: mapped by the process, where only that can be known."""
+    layers: tuple[LayerResidency, ...]
+    file_cached_bytes: int | None
+    cost_ms: float
+    missing: tuple[Missing, ...] = ()
+
+
+class Snapshot(Struct, frozen=True):
+    """One sample of everything the host reads from outside, at one moment of the host's clock."""
+
+    at_s: float
+    """Seconds on the host's monotonic clock."""
+    engine_pid: int | None
+    devices: Devices
+    memory: Memory
+    paging: Paging | None
+    residency: Residency | None
+
+
+class LayerClock(Struct, frozen=True):
+    """One probed token: what each layer took. Times are upper bounds, since the probe synchronizes after each layer."""
+
+    token: int
+    """Which output token of the turn was probed, from 0."""
+    total_ms: float
+    names: tuple[str, ...]
+    """``input``, ``0`` … ``n-1``, ``output``."""
+    ms: tuple[float, ...]
+    devices: tuple[str, ...]
+    page_in_bytes: tuple[int, ...]
+    """Growth of the layer's cached pages during the token, where the file is mapped; empty where it cannot be had."""
+    stalls: tuple[int, ...]
+    """Major faults of the engine during each layer."""
+    ask_ms: float
+    """Time spent in Python inside the callback: part of the probe's own cost."""
+
+
+class TurnTiming(Struct, frozen=True):
+    """When each part of a turn happened; all durations by the engine's one clock. Defined in docs/numbers.md."""
+
+    ttft_ms: float | None
+    queue_ms: float
+    template_ms: float
+    """Chat template and tokenizer."""
+    prefill_ms: float
+    first_sample_ms: float | None
+    ttft_text_ms: float | None
+    tpot_ms: float | None
+    itl_ms: tuple[float, ...]
+    """Every gap between consecutive output tokens, in order."""
+    n_prompt: int
+    n_reused: int
+    """Prompt tokens found in the KV cache."""
+    n_output: int
+    depth: int | None
+    """KV fill at the first output token."""
+    kv_used: int
+    n_ctx: int
+    loop_cost_ms: float | None
+    """Median over tokens of step time minus time inside llama.cpp calls."""
+    n_probed: int
+    probe_cost_pct: float | None
+    cold: bool
+    """The first turn after a load: never averaged with warm ones."""
+    reuse_note: str = ""
+    """Why nothing, or less than the common prefix, was reused."""
+
+    @property
+    def prefill_rate(self) -> float | None:
+        """Prompt tokens really evaluated per second; None if nothing was evaluated."""
+        evaluated = self.n_prompt - self.n_reused
+        return 1000.0 * evaluated / self.prefill_ms if evaluated > 0 and self.prefill_ms > 0 else None
+
+    @property
+    def decode_rate(self) -> float | None:
+        """Output tokens per second, 1000 / TPOT."""
+        return 1000.0 / self.tpot_ms if self.tpot_ms else None
+
+    def itl_percentile(self, q: float) -> float | None:
+        """The q-th percentile (0 to 100) of the gaps between tokens, by linear interpolation; None without gaps."""
+        return percentile(self.itl_ms, q)
+
+
+def percentile(values: tuple[float, ...] | list[float], q: float) -> float | None:
+    """The q-th percentile (0 to 100) by linear interpolation between closest ranks; None of nothing."""
+    if not values:
+        return None
+    ordered = sorted(values)
+    position = (len(ordered) - 1) * q / 100.0
+    low = int(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+class Verdict(Struct, frozen=True):
+    """What bounds a token of the last reply, with the figures that say so and the one change that would help most."""
+
+    bound_by: str
+    """``RAM bandwidth``, ``VRAM bandwidth``, ``disk``, ``compute / threads``, ``PCIe``, ``sync / launch``, ``host``,
+    ``other tenant``, ``unclear``."""
+    why: str
+    advice: str
+    reasoning: tuple[str, ...] = ()
+    """The whole chain, one sentence a step."""
