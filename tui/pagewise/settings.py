@@ -55,7 +55,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     n_batch: Count = 2048
     n_ubatch: Count = 512
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    """Threads for decode; 0: one for each physical core."""
+    """Threads for decode; 0: one for each physical core, fewer for a model so small that they would only wait."""
     threads_batch: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Threads for prefill; 0: as ``threads``."""
     cache_type_k: KvType = "f16"

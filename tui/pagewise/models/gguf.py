@@ -323,6 +323,6 @@ def _folder_error(path: Path) -> GgufError:
         return GgufError(
             f"{name} is a folder", f"It holds {len(gguf)} GGUF files: {listed}.", "Give the path of one of them."
         )
-    if any(entry.endswith((".safetensors", ".bin")) for entry in inside) or "config.json" in inside:
+    if any(entry.endswith(".safetensors") or entry.startswith("pytorch_model") for entry in inside):
         return GgufError(f"{name} is the folder of a Hugging Face model", _HF_WHY, _HF_NEXT)
     return GgufError(f"{name} is a folder", "There is no GGUF file in it.", "Give the path of a .gguf file.")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pagewise.models.gguf import GgufHeader, Tensor
 
-_BLOCK = re.compile(r"^(?:blk|enc\.blk|dec\.blk)\.(\d+)\.")
+_BLOCK = re.compile(r"^(?:blk|enc\.blk|dec\.blk)\.(\d{1,7})\.")
 INPUT = "input"
 OUTPUT = "output"
 
@@ -40,11 +40,12 @@ def layer_ranges(header: GgufHeader) -> tuple[LayerRange, ...]:
         members.setdefault(layer_of(tensor.name), []).append(tensor)
     return tuple(
         LayerRange(name, sum(tensor.bytes for tensor in members[name]), _merged(members[name]))
-        for name in sorted(members, key=_order)
+        for name in sorted(members, key=layer_order)
     )
 
 
-def _order(name: str) -> tuple[int, int]:
+def layer_order(name: str) -> tuple[int, int]:
+    """Sorts names of layers: ``input``, layers by number, ``output``."""
     if name == INPUT:
         return (0, 0)
     if name == OUTPUT:

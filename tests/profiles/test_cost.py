@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pagewise.profiles.cost import change_class
+from pagewise.settings import Profile, Sampling
+
+BASE = Profile(name="base")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "none"),
+        ({"name": "other", "description": "x", "source": "/x"}, "none"),
+        ({"sampling": Sampling(temperature=0.1)}, "live"),
+        ({"system_prompt": "x"}, "live"),
+        ({"threads": 3}, "live"),
+        ({"threads_batch": 3}, "live"),
+        ({"probe_every": 0}, "live"),
+        ({"n_ctx": 8}, "context"),
+        ({"n_batch": 8}, "context"),
+        ({"n_ubatch": 8}, "context"),
+        ({"cache_type_k": "q8_0"}, "context"),
+        ({"cache_type_v": "q8_0"}, "context"),
+        ({"flash_attention": "on"}, "context"),
+        ({"swa_full": True, "threads": 2}, "context"),
+        ({"model": "/x.gguf"}, "model"),
+        ({"quant": "Q8_0"}, "model"),
+        ({"n_gpu_layers": 2}, "model"),
+        ({"split_mode": "row"}, "model"),
+        ({"main_gpu": 1}, "model"),
+        ({"tensor_split": (1.0, 2.0)}, "model"),
+        ({"tensor_overrides": ("a=CPU",)}, "model"),
+        ({"load_mode": "none"}, "model"),
+        ({"repack": "off", "n_ctx": 8, "threads": 2}, "model"),
+    ],
+)
+def test_the_dearest_changed_key_decides_the_class(changes: dict[str, Any], expected: str) -> None:
+    assert change_class(BASE, msgspec.structs.replace(BASE, **changes))[0] == expected
+
+
+def test_every_key_of_the_schema_has_a_class() -> None:
+    tried = {"name", "description", "source"}
+    for key in Profile.__struct_fields__:
+        value: Any = ("other",) if isinstance(getattr(BASE, key), tuple) else "other"
+        changed = msgspec.structs.replace(BASE, **{key: value if key != "sampling" else Sampling(seed=1)})
+        assert (change_class(BASE, changed)[0] == "none") == (key in tried)
+
+
+def test_without_a_model_a_process_is_needed() -> None:
+    assert change_class(None, BASE)[0] == "process"
+
+
+def test_reasons_name_the_keys_of_the_class_with_both_values() -> None:
+    changed = msgspec.structs.replace(BASE, n_ctx=512, threads=2)
+    assert change_class(BASE, changed) == ("context", ("n_ctx: 4096 → 512",))
+    changed = msgspec.structs.replace(BASE, sampling=Sampling(temperature=0, seed=4))
+    assert change_class(BASE, changed)[1] == ("sampling.temperature: 0.7 → 0", "sampling.seed: not set → 4")

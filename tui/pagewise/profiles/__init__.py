@@ -1,0 +1,1 @@
+"""Profiles: the TOML files, what they say, what a change of them costs."""
