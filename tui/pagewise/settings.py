@@ -50,6 +50,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """Each ``REGEX=BUFFER TYPE``, such as ``ffn_.*_exps=CPU``; the first that matches a tensor's name wins."""
     load_mode: LoadMode = "auto"
     repack: Literal["auto", "on", "off"] = "auto"
+    """Copy weights into a layout of the processor's own; ``auto`` is off until it was measured to be faster here."""
     n_ctx: Annotated[int, Meta(ge=0, le=16_777_216)] = 4096
     """Tokens of context; 0: as many as the model was trained for; never more than that."""
     n_batch: Count = 2048

@@ -1,0 +1,3 @@
+from pagewise.engine.main import main
+
+main()

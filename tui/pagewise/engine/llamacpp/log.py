@@ -1,0 +1,74 @@
+"""llama.cpp's own log: kept in a ring to explain failures, and written to the engine's log file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from typing import Any, NamedTuple
+
+from llama_cpp import llama_cpp
+
+from pagewise.models.gguf import printable
+
+DEBUG, INFO, WARN, ERROR, CONTINUED = 1, 2, 3, 4, 5
+"""ggml.h's levels. (llama-cpp-python's own table is off by one.)"""
+_PREFIX = re.compile(r"^(?:[a-zA-Z_][\w:]*(?:\(\))?:\s+)+")
+_KEPT = 4000
+_STDERR = 2
+
+
+class Line(NamedTuple):
+    """One line of the log."""
+
+    number: int
+    level: int
+    text: str
+
+
+class Log:
+    """Receives what llama.cpp says, from any of its threads."""
+
+    def __init__(self) -> None:
+        self._lines: deque[Line] = deque(maxlen=_KEPT)
+        self._number = 0
+        self._speaking = False
+        self._callback = llama_cpp.llama_log_callback(self._receive)
+
+    def install(self) -> None:
+        """Take the place of llama-cpp-python's callback, which prints."""
+        llama_cpp.llama_log_set(self._callback, None)
+
+    def mark(self) -> int:
+        """A place in the log, for ``since``."""
+        return self._number
+
+    def since(self, mark: int, level: int = INFO) -> list[str]:
+        """Lines of at least ``level`` that came after ``mark``."""
+        return [line.text for line in self._lines if line.number > mark and line.level >= level]
+
+    def reason(self, mark: int) -> str:
+        """What llama.cpp gave as the reason of a failure since ``mark``: its last error, without function names."""
+        errors = [_PREFIX.sub("", text).strip() for text in self.since(mark, ERROR)]
+        telling = [text for text in errors if text and not text.startswith(_ECHOES)]
+        return printable((telling or errors or [""])[0])
+
+    def _receive(self, level: int, text: bytes | None, _user_data: Any) -> None:
+        if level != CONTINUED:
+            self._speaking = level > DEBUG
+        if not text or not self._speaking:
+            # Debug lines come by the hundred with every graph that is built, and would take the interpreter each time.
+            return
+        os.write(_STDERR, text)
+        decoded = text.decode("utf-8", errors="replace").rstrip("\n")
+        if level == CONTINUED:
+            if decoded.strip(".") and self._lines:
+                last = self._lines[-1]
+                self._lines[-1] = last._replace(text=last.text + decoded)
+            return
+        self._number += 1
+        self._lines.append(Line(self._number, level, decoded))
+
+
+_ECHOES = ("failed to load model", "exiting", "failed to decode")
+log = Log()

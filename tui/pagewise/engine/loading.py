@@ -1,0 +1,236 @@
+"""Putting a profile in force."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from pagewise.engine.channel import Events, Interrupt
+from pagewise.engine.failures import Cancelled, Failed
+from pagewise.engine.llamacpp.buffers import context_buffers, kv_bytes_per_token
+from pagewise.engine.llamacpp.context import Context
+from pagewise.engine.llamacpp.log import log
+from pagewise.engine.llamacpp.model import ModelFile, load_model, lock_note, open_model_file, parse_overrides
+from pagewise.engine.llamacpp.placement import bytes_per_token, offloaded, placement, repacked
+from pagewise.engine.llamacpp.plan import check_context, check_weights
+from pagewise.engine.llamacpp.quantize import quantize
+from pagewise.engine.llamacpp.template import TemplateProcess
+from pagewise.engine.memory import available_bytes
+from pagewise.engine.prompt import Prompts
+from pagewise.engine.running import Held, Running
+from pagewise.guide.cache import provide
+from pagewise.guide.files import GuideError
+from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo
+from pagewise.models.gguf import printable
+from pagewise.models.quant import FILE_TYPES
+from pagewise.settings import Profile
+
+_PROGRESS_S = 0.05
+_GUESSED = 1024
+_CANCELLED = Failure("The load was stopped", "It was cancelled on request.", "Choose a profile to load a model.")
+
+
+class Source(NamedTuple):
+    """The file a profile names, and what the person should know of how it was found."""
+
+    file: ModelFile
+    note: str
+
+
+class Loader:
+    """Loads and switches profiles; ``running`` is what is in force, or None."""
+
+    def __init__(self, events: Events, interrupt: Interrupt, templates: TemplateProcess) -> None:
+        self._events = events
+        self._interrupt = interrupt
+        self._templates = templates
+        self.running: Running | None = None
+        self.released: Profile | None = None
+        """The profile that a Release has let go of."""
+        self._progress_s = 0.0
+
+    def load(self, id: int, profile: Profile, change: ChangeClass) -> Failure | None:
+        """Put ``profile`` in force and send Loaded or LoadFailed. The failure, if there is one."""
+        began = time.perf_counter()
+        try:
+            info, really = self._change(id, profile, change)
+        except Failed as error:
+            self._events.send(LoadFailed(id, error.failure, restored=self._in_force))
+            return error.failure
+        except Cancelled:
+            self._events.send(LoadFailed(id, _CANCELLED, cancelled=True, restored=self._in_force))
+            return _CANCELLED
+        self.released = None
+        self._events.send(Loaded(id, profile, info, really, (time.perf_counter() - began) * 1000))
+        return None
+
+    def release(self) -> None:
+        """Let go of the model and its memory."""
+        if self.running is not None:
+            self.released = self.running.profile
+            self._free()
+
+    def _free(self) -> None:
+        if self.running is not None:
+            self.running.free()
+            self.running = None
+
+    def _cache_for(self, file: ModelFile) -> Held | None:
+        """The KV cache in force, where the next model is the same file: another split of it over devices, say."""
+        if self.running is None or self.running.model.file.identity != file.identity:
+            return None
+        return self.running.take_cache()
+
+    @property
+    def _in_force(self) -> str | None:
+        return self.running.profile.name if self.running is not None else None
+
+    def _change(self, id: int, profile: Profile, change: ChangeClass) -> tuple[ModelInfo, ChangeClass]:
+        running = self.running
+        if running is None or change in ("model", "process"):
+            really: ChangeClass = "process" if change == "process" else "model"
+            return self._load(id, profile, keep_cache=really == "model"), really
+        if change != "context":
+            running.set_live(profile)
+            return _describe(running, 0.0), change
+        began = time.perf_counter()
+        held = sum(buffer.bytes for buffer in context_buffers(running.context) if buffer.device == "CPU")
+        check_context(running.model.file, profile, available_bytes() + held)
+        self._progress(id, "context", 0, 0)
+        try:
+            running.new_context(profile, self._interrupt.flag)
+        except Failed:
+            if not running.usable:
+                self._free()
+            raise
+        return _describe(running, (time.perf_counter() - began) * 1000), "context"
+
+    def _load(self, id: int, profile: Profile, *, keep_cache: bool) -> ModelInfo:
+        source = self._source(id, profile)
+        parse_overrides(profile.tensor_overrides)
+        self._check_memory(profile, source.file)
+        held = self._cache_for(source.file) if keep_cache else None
+        self._free()
+        began = time.perf_counter()
+        mark = log.mark()
+        total = source.file.bytes
+
+        def progress(share: float) -> bool:
+            self._progress(id, "weights", int(share * total), total)
+            return not self._interrupt.raised
+
+        model = load_model(source.file, profile, progress=progress, cancelled=lambda: self._interrupt.raised)
+        load_ms = (time.perf_counter() - began) * 1000
+        try:
+            began = time.perf_counter()
+            self._progress(id, "context", 0, 0)
+            places = placement(model, log.since(mark))
+            context = Context(model, profile, self._interrupt.flag)
+        except Exception:
+            model.free()
+            raise
+        prompts = Prompts(model.vocabulary, model.chat_template, self._templates)
+        notes = [source.note, lock_note(log.since(mark)), places.note, prompts.try_template()]
+        running = Running(
+            model,
+            context,
+            places,
+            prompts,
+            profile,
+            load_ms=load_ms,
+            notes=tuple(note for note in notes if note),
+        )
+        try:
+            self._progress(id, "warm", 0, 0)
+            running.warm()
+            if self._interrupt.raised:
+                raise Cancelled
+        except Exception:
+            running.free()
+            raise
+        running.put_cache(held)
+        self.running = running
+        return _describe(running, (time.perf_counter() - began) * 1000)
+
+    def _check_memory(self, profile: Profile, file: ModelFile) -> None:
+        """Refuse, while the former model is still there, what RAM cannot hold."""
+        available = available_bytes()
+        if self.running is not None:
+            available += sum(layer.copied_bytes for layer in self.running.placement.layers)
+            available += sum(b.bytes for b in context_buffers(self.running.context) if b.device == "CPU")
+        check_weights(file, profile, available)
+        check_context(file, profile, available)
+
+    def _source(self, id: int, profile: Profile) -> Source:
+        if profile.model != "guide":
+            note = "The key quant is for the guide only, and has no effect here." if profile.quant else ""
+            return Source(open_model_file(Path(profile.model).expanduser()), note)
+
+        def make(source: Path, target: Path, quant: str) -> None:
+            quantize(source, target, quant, lambda done: self._progress(id, "quantize", done, 0))
+
+        try:
+            path, note = provide(profile.quant, make)
+        except GuideError as error:
+            raise Failed(error.failure.what, error.failure.why, error.failure.next) from error
+        return Source(open_model_file(path), note)
+
+    def _progress(self, id: int, phase: str, done: int, total: int) -> None:
+        now = time.perf_counter()
+        if total and done < total and now - self._progress_s < _PROGRESS_S:
+            return
+        self._progress_s = now
+        self._events.send(LoadProgress(id, phase, done, total))
+
+
+def _describe(running: Running, context_ms: float) -> ModelInfo:
+    model, context, file = running.model, running.context, running.model.file
+    name = file.header.text("general.name")
+    file_type = file.header.metadata.get("general.file_type")
+    return ModelInfo(
+        path=str(file.path),
+        name=printable(name or file.path.stem),
+        architecture=printable(file.header.architecture),
+        quant=FILE_TYPES.get(file_type % _GUESSED, "mixed") if isinstance(file_type, int) else "mixed",
+        n_params=model.n_params,
+        file_bytes=file.bytes,
+        n_layer=model.n_layer,
+        n_ctx=context.n_ctx,
+        n_ctx_train=model.n_ctx_train,
+        n_batch=context.n_batch,
+        n_ubatch=context.n_ubatch,
+        threads=context.threads.decode,
+        threads_batch=context.threads.batch,
+        flash_attention=context.flash_attention,
+        load_mode=_load_mode(running),
+        repacked=repacked(running.placement),
+        has_chat_template=running.prompts.has_template,
+        vocabulary=model.vocabulary.fingerprint,
+        placement=running.placement.layers,
+        buffers=(*running.placement.buffers, *context_buffers(context)),
+        offloaded_layers=offloaded(running.placement),
+        bytes_per_token=bytes_per_token(model),
+        kv_bytes_per_token=kv_bytes_per_token(context),
+        load_ms=running.load_ms,
+        context_ms=context_ms,
+        notes=(*running.notes, *context.notes, *_limits(running)),
+    )
+
+
+def _load_mode(running: Running) -> str:
+    asked = running.model.load_mode
+    if asked != "auto":
+        return asked
+    return "mmap" if any(layer.mapped_bytes for layer in running.placement.layers) else "none"
+
+
+def _limits(running: Running) -> list[str]:
+    """What the profile asks for and this build or machine cannot do."""
+    limits = []
+    profile = running.profile
+    if profile.n_gpu_layers not in ("all", 0) and not offloaded(running.placement):
+        limits.append(f"The profile puts {profile.n_gpu_layers} layers on a GPU; llama.cpp found none that it can use.")
+    if profile.probe_every and not running.probe.available:
+        limits.append("This build of llama.cpp does not let layers be timed.")
+    return limits
