@@ -17,6 +17,7 @@ from pagewise.readings import (
     BufferBytes,
     LayerClock,
     LayerPlacement,
+    MonitorSample,
     Snapshot,
     TurnTiming,
     Verdict,
@@ -126,11 +127,23 @@ class SetRate(Struct, frozen=True, tag=True):
     hz: float
 
 
+class Monitor(Struct, frozen=True, tag=True):
+    """Sample the models of all processes of the box every ``interval_s``, each answered by Monitored; 0: no more.
+
+    ``pid``, ``file`` and ``url`` narrow it to one process, to those that hold one file, to one server.
+    """
+
+    interval_s: float
+    pid: int | None = None
+    file: str | None = None
+    url: str | None = None
+
+
 class Quit(Struct, frozen=True, tag=True):
     """End in good order."""
 
 
-Command = Hello | Load | Generate | Stop | Release | SetRate | Quit
+Command = Hello | Load | Generate | Stop | Release | SetRate | Monitor | Quit
 
 
 # ---- events: engine → host → app -------------------------------------------------------------------------------------
@@ -248,6 +261,12 @@ class Judged(Struct, frozen=True, tag=True):
     verdict: Verdict
 
 
+class Monitored(Struct, frozen=True, tag=True):
+    """One sample of the monitor."""
+
+    sample: MonitorSample
+
+
 class EngineLost(Struct, frozen=True, tag=True):
     """The engine ended by itself; the host starts another one and loads the profile again."""
 
@@ -276,6 +295,7 @@ Event = (
     | Finished
     | Reading
     | Judged
+    | Monitored
     | EngineLost
     | Notice
 )

@@ -1,0 +1,183 @@
+"""The rules, each with the figures of a machine that it is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from pagewise.verdict.evidence import Evidence, Tier
+from pagewise.verdict.rules import ENOUGH, RULES, judge
+
+GB = 1e9
+WORDS = {
+    "RAM bandwidth",
+    "VRAM bandwidth",
+    "disk",
+    "compute / threads",
+    "PCIe",
+    "sync / launch",
+    "host",
+    "other tenant",
+    "unclear",
+}
+
+
+def tier(kind: str, ms: float, gigabytes: float, peak: float | None, where: str = "all layers") -> Tier:
+    return Tier(kind, where, ms, gigabytes * GB, None if peak is None else peak * GB, "" if peak else "not measured")  # type: ignore[arg-type]
+
+
+RAM_BOUND = Evidence(
+    n_output=100,
+    tpot_ms=100.0,
+    loop_cost_ms=0.2,
+    tiers=(tier("RAM", 99.8, 4.0, 48.0),),
+    why_no_tiers="",
+    page_in_bytes=0.0,
+    io_stalled=0.0,
+    io_scope="box",
+    threads=8,
+    physical_cores=8,
+    logical_cores=16,
+    engine_cores=7.9,
+    kernel_cores=0.1,
+    other_cores=0.3,
+    gpu_busy_pct=None,
+    file_bytes=4_100_000_000,
+    ram_available_bytes=20_000_000_000,
+)
+
+
+def changed(**fields: Any) -> Evidence:
+    return msgspec.structs.replace(RAM_BOUND, **fields)
+
+
+def test_ram_bandwidth() -> None:
+    verdict = judge(RAM_BOUND)
+    assert verdict.bound_by == "RAM bandwidth"
+    assert "40.1 GB/s, 84 % of the peak of RAM" in verdict.why
+    assert verdict.advice == "Choose a smaller quant: fewer bytes are read from RAM for a token."
+
+
+def test_ram_bandwidth_with_a_gpu_beside_it() -> None:
+    split = (tier("RAM", 79.0, 3.0, 48.0, "layers 0–10"), tier("VRAM", 20.0, 2.0, 272.0, "layers 11–27 and the output"))
+    verdict = judge(changed(tiers=split, gpu_busy_pct=20.0))
+    assert verdict.bound_by == "RAM bandwidth"
+    assert verdict.why.startswith("Layers 0–10 take 79.0 ms of 100 ms a token")
+    assert "GPU" in verdict.advice
+
+
+def test_vram_bandwidth() -> None:
+    verdict = judge(changed(tiers=(tier("VRAM", 99.0, 20.0, 272.0),), gpu_busy_pct=99.0, engine_cores=1.0))
+    assert verdict.bound_by == "VRAM bandwidth"
+
+
+@pytest.mark.parametrize("kind", ["RAM", "VRAM"])
+def test_no_bandwidth_is_named_below_the_threshold(kind: str) -> None:
+    peak = 48.0
+    just_below = tier(kind, 100.0, (ENOUGH - 0.01) * peak / 10, peak)
+    just_above = tier(kind, 100.0, (ENOUGH + 0.01) * peak / 10, peak)
+    assert "bandwidth" not in judge(changed(tiers=(just_below,), engine_cores=4.0)).bound_by
+    assert judge(changed(tiers=(just_above,), engine_cores=4.0)).bound_by == f"{kind} bandwidth"
+
+
+def test_disk_where_it_takes_the_largest_share() -> None:
+    verdict = judge(changed(page_in_bytes=2.6e9, io_stalled=0.9, tpot_ms=4700.0, file_bytes=30_000_000_000))
+    assert verdict.bound_by == "disk"
+    assert "2.6 GB a token came from disk: of its 4,700 ms it waited 4,230 ms for the disk" in verdict.why
+    assert "smaller quant" in verdict.advice
+
+
+def test_disk_where_the_kernel_is_busy_bringing_pages_in() -> None:
+    """A fast disk keeps nobody waiting, and costs all the same."""
+    busy = changed(page_in_bytes=2.6e9, io_stalled=0.1, engine_cores=7.0, kernel_cores=4.5)
+    assert judge(busy).bound_by == "disk"
+    idle = changed(page_in_bytes=2.6e9, io_stalled=0.1, engine_cores=7.0, kernel_cores=1.0)
+    assert judge(idle).bound_by != "disk"
+
+
+def test_disk_that_is_not_waited_for_is_not_the_limit() -> None:
+    verdict = judge(changed(page_in_bytes=30e6, io_stalled=0.1))
+    assert verdict.bound_by == "RAM bandwidth"
+    assert any("came from disk" in sentence for sentence in verdict.reasoning)
+
+
+def test_waiting_for_the_disk_of_somebody_else_is_not_ours() -> None:
+    assert judge(changed(page_in_bytes=0.0, io_stalled=0.95)).bound_by != "disk"
+
+
+def test_host() -> None:
+    verdict = judge(changed(tpot_ms=1.0, loop_cost_ms=0.7, tiers=(tier("RAM", 0.3, 0.001, 48.0),)))
+    assert verdict.bound_by == "host"
+
+
+def test_other_tenant() -> None:
+    verdict = judge(changed(engine_cores=5.0, other_cores=10.5, tiers=(tier("RAM", 99.0, 1.0, 48.0),)))
+    assert verdict.bound_by == "other tenant"
+    assert "5.0 cores for its 8 threads" in verdict.why
+
+
+def test_other_programs_on_cores_that_the_engine_does_not_need() -> None:
+    assert judge(changed(engine_cores=7.9, other_cores=6.0)).bound_by == "RAM bandwidth"
+
+
+@pytest.mark.parametrize(("threads", "advice"), [(8, "cheaper to unpack"), (4, "Set threads = 8")])
+def test_compute_and_threads(threads: int, advice: str) -> None:
+    slow = tier("RAM", 99.0, 1.0, 48.0)
+    verdict = judge(changed(tiers=(slow,), threads=threads, engine_cores=threads * 0.99))
+    assert verdict.bound_by == "compute / threads"
+    assert advice in verdict.advice
+
+
+def test_gpu_compute_and_launch() -> None:
+    slow = (tier("VRAM", 5.0, 0.1, 1000.0),)
+    assert judge(changed(tpot_ms=5.2, tiers=slow, gpu_busy_pct=97.0)).bound_by == "compute / threads"
+    assert judge(changed(tpot_ms=5.2, tiers=slow, gpu_busy_pct=40.0)).bound_by == "sync / launch"
+    assert judge(changed(tpot_ms=5.2, tiers=slow, gpu_busy_pct=80.0)).bound_by == "unclear"
+
+
+@pytest.mark.parametrize("n_output", [0, 1, 7])
+def test_a_reply_that_is_too_short(n_output: int) -> None:
+    verdict = judge(changed(n_output=n_output, tpot_ms=None if n_output < 2 else 100.0))
+    assert verdict.bound_by == "unclear" and "too few" in verdict.why
+
+
+def test_an_unknown_peak_is_said_to_be() -> None:
+    verdict = judge(changed(tiers=(tier("RAM", 99.0, 4.0, None),)))
+    assert verdict.bound_by == "unclear"
+    assert "40.4 GB/s from RAM, but its peak is not known: not measured" in verdict.why
+
+
+def test_a_time_that_cannot_be_told_apart() -> None:
+    verdict = judge(changed(tiers=(), why_no_tiers="No token was probed."))
+    assert (verdict.bound_by, verdict.why) == ("unclear", "No token was probed.")
+
+
+def test_nothing_stands_out() -> None:
+    verdict = judge(changed(tiers=(tier("RAM", 99.0, 1.0, 48.0),), engine_cores=4.0, other_cores=0.2))
+    assert verdict.bound_by == "unclear"
+    assert "stands out" in verdict.why and len(verdict.reasoning) >= 3
+
+
+def test_nothing_is_known_at_all() -> None:
+    nothing = changed(
+        tpot_ms=50.0,
+        loop_cost_ms=None,
+        tiers=(),
+        why_no_tiers="Nothing is known.",
+        page_in_bytes=None,
+        io_stalled=None,
+        engine_cores=None,
+        kernel_cores=None,
+        other_cores=None,
+        ram_available_bytes=None,
+    )
+    assert judge(nothing).bound_by == "unclear"
+
+
+def test_every_rule_says_one_of_the_words_and_every_verdict_has_advice() -> None:
+    assert {rule.bound_by for rule in RULES} <= WORDS
+    for evidence in (RAM_BOUND, changed(n_output=1), changed(tiers=()), changed(page_in_bytes=1e9, io_stalled=0.9)):
+        verdict = judge(evidence)
+        assert verdict.advice and verdict.why and verdict.reasoning

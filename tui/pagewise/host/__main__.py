@@ -1,0 +1,3 @@
+from pagewise.host.main import main
+
+main()

@@ -1,0 +1,95 @@
+"""All instruments together: what they look at, and one snapshot of them. Lives in the sampling thread alone."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagewise.instruments.devices import DevicesInstrument
+from pagewise.instruments.paging import PagingInstrument
+from pagewise.instruments.residency import ModelFile, ResidencyInstrument
+from pagewise.instruments.system import SystemInstrument
+from pagewise.models.gguf import GgufError, read_header
+from pagewise.models.layers import layer_ranges
+from pagewise.readings import LayerPlacement, Snapshot
+
+if TYPE_CHECKING:
+    from pagewise.instruments.portable import PortableSystemInstrument
+
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+
+
+class Gauges:
+    """The instruments. They keep reading through a crash, a switch and a load; ``look_at`` says what is there now."""
+
+    def __init__(self) -> None:
+        self._devices = DevicesInstrument()
+        self._pid: int | None = None
+        self._on_device = False
+        self._system = _system(None)
+        self._paging: PagingInstrument | None = None
+        self._residency: ResidencyInstrument | None = None
+
+    def before_engine(self) -> None:
+        """No engine is up: what the devices hold now is not ours."""
+        self._devices.mark_baseline()
+
+    def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:
+        """From now on read engine ``pid`` and the model file at ``path``, whose layers are placed like that."""
+        if self._paging:
+            self._paging.close()
+        if self._residency:
+            self._residency.close()
+        self._system.close()
+        self._pid = pid
+        self._on_device = any(layer.device_bytes for layer in placement)
+        self._system = _system(pid)
+        self._paging = PagingInstrument(pid, path) if pid is not None else None
+        self._residency = None
+        if path is not None:
+            # A file that is no model, or is gone: the load that met it says so.
+            with contextlib.suppress(GgufError, OSError):
+                self._residency = ResidencyInstrument(model_files(path), pid, placement)
+
+    def peak_bytes_per_s(self, index: int) -> float | None:
+        """Memory bandwidth that a device's own figures promise."""
+        return self._devices.peak_bytes_per_s(index)
+
+    def sample(self) -> Snapshot:
+        """All readings now."""
+        return Snapshot(
+            at_s=time.monotonic(),
+            engine_pid=self._pid,
+            devices=self._devices.sample(self._pid, self._on_device),
+            memory=self._system.sample(),
+            paging=self._paging.sample() if self._paging else None,
+            residency=self._residency.sample() if self._residency else None,
+        )
+
+
+def model_parts(path: Path) -> tuple[Path, ...]:
+    """The files of a model of which ``path`` is the first: all parts of a split one."""
+    part = _PART.search(path.name)
+    if not part:
+        return (path,)
+    stem, count = path.name[: part.start()], int(part[2])
+    return tuple(path.with_name(f"{stem}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1))
+
+
+def model_files(path: Path) -> tuple[ModelFile, ...]:
+    """The files of a model with the layers in them. Raises GgufError."""
+    return tuple(ModelFile(part, layer_ranges(read_header(part, complete=False))) for part in model_parts(path))
+
+
+def _system(pid: int | None) -> SystemInstrument | PortableSystemInstrument:
+    try:
+        return SystemInstrument(pid)
+    except OSError:
+        # psutil costs 40 ms to import, and Linux does without it.
+        from pagewise.instruments.portable import PortableSystemInstrument
+
+        return PortableSystemInstrument(pid)

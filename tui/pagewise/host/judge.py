@@ -1,0 +1,125 @@
+"""Gathers the evidence of a turn and sends the verdict on it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from statistics import fmean
+
+from pagewise.host.outlet import Outlet
+from pagewise.host.peaks import Peaks
+from pagewise.host.sampler import Sampler
+from pagewise.host.turn import Turn
+from pagewise.instruments.counters import Counts, rate
+from pagewise.instruments.system import physical_cores
+from pagewise.messages import Judged, ModelInfo
+from pagewise.readings import Snapshot, TurnTiming
+from pagewise.verdict.evidence import Evidence
+from pagewise.verdict.rules import judge
+from pagewise.verdict.tiers import Peak, tiers
+
+_SHORTEST_S = 0.2
+"""CPU time is counted in hundredths of a second: over less than this it says nothing."""
+
+
+class Judge:
+    """Sends Judged for each turn it is told of."""
+
+    def __init__(self, outlet: Outlet, sampler: Sampler) -> None:
+        self._outlet = outlet
+        self._sampler = sampler
+        self._peaks = Peaks()
+        self._available: int | None = None
+        self._device_peak: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        """End what is being measured."""
+        self._peaks.stop()
+
+    def on_loaded(self, model: ModelInfo) -> None:
+        """A model is in force: its thread count says which peak will be asked for."""
+        self._peaks.want(model.threads)
+        task = asyncio.create_task(self._ask_device())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def on_snapshot(self, snapshot: Snapshot, idle: bool) -> None:
+        """The latest readings; ``idle``: neither turn nor load is under way."""
+        self._available = snapshot.memory.available_bytes
+        if snapshot.memory.limit_bytes is not None:
+            self._available = min(self._available, snapshot.memory.limit_bytes)
+        self._peaks.on_snapshot(snapshot, idle)
+
+    def on_finished(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> None:
+        """Judge a turn that has just ended."""
+        found = self.evidence(turn, timing, model)
+        for tier in found.tiers:
+            if tier.kind == "RAM":
+                self._peaks.surpassed(model.threads, tier.bytes_per_s)
+        self._outlet.send(Judged(turn.command.id, judge(found)))
+
+    def evidence(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> Evidence:
+        """What is known of a turn."""
+        before, after = turn.before, turn.counts()
+        seconds = after.at_s - before.at_s if before else 0.0
+        loop_ms = timing.loop_cost_ms or 0.0
+        depth = ((timing.depth or timing.kv_used) + timing.kv_used) / 2
+        found, why = tiers(
+            model.placement,
+            turn.clocks,
+            max(0.0, (timing.tpot_ms or 0.0) - loop_ms),
+            model.bytes_per_token,
+            model.kv_bytes_per_token * depth,
+            {"RAM": self._peaks.ram(model.threads), "VRAM": self._vram_peak()},
+        )
+        engine, kernel, box = _cores(before, after, seconds)
+        read = rate(before.read_bytes, after.read_bytes, seconds) if before else None
+        return Evidence(
+            n_output=timing.n_output,
+            tpot_ms=timing.tpot_ms,
+            loop_cost_ms=timing.loop_cost_ms,
+            tiers=found,
+            why_no_tiers=why,
+            page_in_bytes=None if read is None else read * seconds / max(1, timing.n_output - 1),
+            io_stalled=rate(before.io_stall_s, after.io_stall_s, seconds) if before else None,
+            io_scope=turn.pressure_scope,
+            threads=model.threads,
+            physical_cores=physical_cores(),
+            logical_cores=os.cpu_count() or 1,
+            engine_cores=engine,
+            kernel_cores=kernel,
+            other_cores=max(0.0, box - engine) if box is not None and engine is not None else None,
+            gpu_busy_pct=_gpu_busy(turn),
+            file_bytes=model.file_bytes,
+            ram_available_bytes=self._available,
+        )
+
+    def _vram_peak(self) -> Peak:
+        return Peak(
+            self._device_peak, "" if self._device_peak else "the device does not tell its memory's clock and width"
+        )
+
+    async def _ask_device(self) -> None:
+        self._device_peak = await self._sampler.peak_bytes_per_s(0)
+
+
+def _cores(before: Counts | None, after: Counts, seconds: float) -> tuple[float | None, ...]:
+    """Cores kept busy by the engine, by the kernel for it, and by everybody on the box."""
+    if before is None or seconds < _SHORTEST_S:
+        return None, None, None
+    return (
+        rate(before.cpu_s, after.cpu_s, seconds),
+        rate(before.kernel_s, after.kernel_s, seconds),
+        rate(before.box_busy_s, after.box_busy_s, seconds),
+    )
+
+
+def _gpu_busy(turn: Turn) -> float | None:
+    shares = [
+        device.utilization_pct
+        for devices in turn.devices
+        for device in devices
+        if device.utilization_pct is not None and device.ours_bytes
+    ]
+    return fmean(shares) if shares else None

@@ -1,0 +1,324 @@
+"""Which profile is in force: changes as transactions, and the way back after a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from pagewise.host.outlet import Outlet
+from pagewise.host.slot import EngineDied, EngineSlot, LoadRefused, lost_failure
+from pagewise.host.supervise import Engine
+from pagewise.host.turns import Turns
+from pagewise.messages import ChangeClass, EngineLost, Failure, Load, Loaded, LoadFailed, ModelInfo, Notice
+from pagewise.profiles.cost import change_class
+
+_RESTARTS_IN_A_ROW = 2
+_STEADY_S = 60.0
+_NO_MODEL = Failure("There is no model to answer", "No profile is in force.", "Choose a profile (F2) or open a file.")
+_CANCELLED = Failure("The load was cancelled", "You stopped it.", "Choose a profile (F2) when you want another model.")
+
+
+class _Change:
+    """A load that can be cancelled. ``replaced``: another load takes its place, and nothing is to be restored."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.cancelled = False
+        self.replaced = False
+
+
+class Loads:
+    """Brings profiles in force, one change after the other. ``on_loaded`` is told of each model the engine holds."""
+
+    def __init__(
+        self,
+        slot: EngineSlot,
+        outlet: Outlet,
+        turns: Turns,
+        on_loaded: Callable[[ModelInfo], None],
+        on_fault: Callable[[], None],
+    ) -> None:
+        self.lost_any = False
+        """Whether an engine has ended by itself."""
+        self._slot = slot
+        self._outlet = outlet
+        self._turns = turns
+        self._on_loaded = on_loaded
+        self._on_fault = on_fault
+        self._in_force: Load | None = None
+        """The last load that worked. Its profile is loaded again after a loss and after a release."""
+        self._asked: list[_Change] = []
+        """Loads whose turn has not come."""
+        self._change: _Change | None = None
+        """The load in hand."""
+        self._last: asyncio.Task[None] | None = None
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._losses = 0
+        self._ready_at = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a change is under way or waits."""
+        return bool(self._jobs)
+
+    @property
+    def has_load_in_hand(self) -> bool:
+        """Whether the engine is at a load that can be cancelled."""
+        return self._change is not None
+
+    def begin(self, wanted: Load) -> None:
+        """Bring ``wanted`` in force; loads that are under way give way to it, and a reply too unless it can go on."""
+        self._losses = 0
+        for former in (*self._asked, self._change):
+            if former is not None:
+                former.replaced = True
+                self._cancel(former)
+        if self._class_of(wanted) not in ("none", "live"):
+            self._turns.ask_to_stop()
+        change = _Change(wanted.id)
+        self._asked.append(change)
+        self._queue(self._switch(wanted, change))
+
+    def release(self) -> None:
+        """Let go of model and engine; the next question brings them back."""
+        self._queue(self._release())
+
+    def stop(self, id: int) -> None:
+        """Cancel load ``id``."""
+        for change in (*self._asked, self._change):
+            if change is not None and change.id == id:
+                self._cancel(change)
+
+    def engine_for_turn(self) -> Engine | None:
+        """The engine if it can take a turn now. If there is none, one is brought up or what waits is refused."""
+        if self._jobs:
+            return None
+        if self._slot.engine is not None and self._turns.model is not None:
+            return self._slot.engine
+        if self._in_force is None:
+            self._turns.refuse_waiting(_NO_MODEL)
+        else:
+            self._queue(self._recover())
+        return None
+
+    def on_turn_finished(self) -> None:
+        """A turn has come to its end: the engine is not one that ends each time it is used."""
+        self._losses = 0
+
+    def on_lost(self, engine: Engine) -> None:
+        """The engine has ended by itself, outside of a load."""
+        death = EngineDied(
+            lost_failure(engine, "while it wrote a reply" if self._turns.now else "while it had nothing to do"),
+            engine.end,
+        )
+        self._turns.model = None
+        self._turns.lose(death.failure)
+        if time.monotonic() - self._ready_at > _STEADY_S:
+            self._losses = 0
+        if self._change is not None:
+            # The change under way starts another engine, or fails and says so.
+            self._tell_loss(death)
+        elif not self._stays_down(death) and self._in_force is not None:
+            self._queue(self._recover())
+
+    def close(self) -> None:
+        """Drop all that is under way."""
+        for job in self._jobs:
+            job.cancel()
+
+    # ---- one change after the other ---------------------------------------------------------------------------------
+
+    def _queue(self, work: Coroutine[Any, Any, None]) -> None:
+        former = self._last
+
+        async def job() -> None:
+            if former is not None:
+                await asyncio.wait([former])
+            await work
+
+        self._last = task = asyncio.create_task(job())
+        self._jobs.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # A fault of the host's own: it cannot know what holds any more. The client starts another one.
+            traceback.print_exception(error)
+            self._on_fault()
+        elif not task.cancelled():
+            self._turns.proceed()
+
+    def _class_of(self, wanted: Load) -> ChangeClass:
+        if self._slot.engine is None:
+            return "process"
+        if self._in_force is None or self._turns.model is None:
+            return "model"
+        return change_class(self._in_force.profile, wanted.profile)[0]
+
+    async def _switch(self, wanted: Load, change: _Change) -> None:
+        started = time.monotonic()
+        self._asked.remove(change)
+        if change.cancelled:
+            holds = self._in_force.profile.name if self._in_force and self._turns.model else None
+            self._outlet.send(LoadFailed(wanted.id, _CANCELLED, True, None if change.replaced else holds))
+            return
+        kind = self._class_of(wanted)
+        if kind == "none" and self._turns.model is not None:
+            self._commit(wanted, Loaded(wanted.id, wanted.profile, self._turns.model, kind, 0.0))
+            return
+        try:
+            if kind == "live":
+                loaded = await self._slot.load(wanted.id, wanted.profile, kind)
+            else:
+                self._change = change
+                self._turns.ask_to_stop()
+                await self._turns.settled()
+                loaded = await self._attempt(change, wanted, kind)
+        except (LoadRefused, EngineDied) as error:
+            self._turns.lose(error.failure)
+            await self._fall_back(wanted, change, error)
+        else:
+            self._commit(wanted, msgspec.structs.replace(loaded, total_ms=1000 * (time.monotonic() - started)))
+        finally:
+            self._change = None
+
+    async def _attempt(self, change: _Change, wanted: Load, kind: ChangeClass) -> Loaded:
+        """Load in the engine that is there, or in a new one; on a device once more in a new one if that fails."""
+        model = self._turns.model
+        on_device = model is not None and any(layer.device_bytes for layer in model.placement)
+        if self._slot.engine is not None and kind != "process":
+            try:
+                return await self._load_in_engine(change, wanted, kind)
+            except LoadRefused as error:
+                # Memory of a device is only surely free again when the process that held it has ended.
+                if kind != "model" or error.kept is not None or change.cancelled or not on_device:
+                    raise
+        await self._slot.clear()
+        self._slot.set_state("starting", wanted.profile.name)
+        await self._slot.start()
+        return await self._load_in_engine(change, wanted, "process")
+
+    async def _load_in_engine(self, change: _Change, wanted: Load, kind: ChangeClass) -> Loaded:
+        self._slot.set_state("loading", wanted.profile.name)
+        if change.cancelled:
+            # Nothing was asked of the engine yet: unless it is a new one, it holds what it held.
+            held = self._in_force.profile.name if self._in_force and self._turns.model else None
+            raise LoadRefused(_CANCELLED, held if kind != "process" else None)
+        return await self._slot.load(wanted.id, wanted.profile, kind)
+
+    def _commit(self, wanted: Load, loaded: Loaded) -> None:
+        self._in_force = wanted
+        self._outlet.send(loaded)
+        self._holds(loaded.model, wanted.profile.name)
+
+    def _holds(self, model: ModelInfo, name: str) -> None:
+        self._turns.model, self._turns.profile = model, name
+        self._ready_at = time.monotonic()
+        self._slot.set_state("ready" if self._turns.now is None else "generating", name)
+        self._on_loaded(model)
+
+    async def _fall_back(self, wanted: Load, change: _Change, error: LoadRefused | EngineDied) -> None:
+        """The load did not work: put the former profile in force again, and say how that went."""
+        failure = _CANCELLED if change.cancelled else error.failure
+        if change.replaced:
+            self._turns.model = None
+            self._outlet.send(LoadFailed(wanted.id, failure, change.cancelled))
+            return
+        former = self._in_force if self._turns.model is not None else None
+        if former is not None:
+            name = former.profile.name
+            restored = await self._restored(wanted.id, former, error)
+            if restored is not None:
+                self._outlet.send(LoadFailed(wanted.id, failure, change.cancelled, name))
+                self._holds(restored, name)
+                return
+            also = f"{failure.next} The former profile, {name}, did not load again either."
+            failure = Failure(failure.what, failure.why, also)
+        await self._hold_nothing(LoadFailed(wanted.id, failure, change.cancelled))
+
+    async def _restored(self, id: int, former: Load, error: LoadRefused | EngineDied) -> ModelInfo | None:
+        if isinstance(error, LoadRefused) and error.kept is not None:
+            return self._turns.model
+        self._change = change = _Change(id)
+        try:
+            return (await self._attempt(change, Load(id, former.profile), "model")).model
+        except (LoadRefused, EngineDied):
+            return None
+
+    async def _hold_nothing(self, failed: LoadFailed) -> None:
+        await self._slot.clear()
+        self._turns.model = None
+        self._outlet.send(failed)
+        self._slot.set_state("none", None)
+        self._turns.refuse_waiting(failed.failure)
+
+    async def _recover(self) -> None:
+        """Load the profile in force again: after a loss, or because it had been let go of."""
+        wanted = self._in_force
+        while wanted is not None and (self._slot.engine is None or self._turns.model is None):
+            self._change = change = _Change(wanted.id)
+            started = time.monotonic()
+            try:
+                loaded = await self._attempt(change, wanted, "process")
+            except (LoadRefused, EngineDied) as error:
+                if change.cancelled or isinstance(error, LoadRefused):
+                    failure = _CANCELLED if change.cancelled else error.failure
+                    await self._hold_nothing(LoadFailed(wanted.id, failure, change.cancelled))
+                    return
+                if self._stays_down(error):
+                    return
+            else:
+                self._commit(wanted, msgspec.structs.replace(loaded, total_ms=1000 * (time.monotonic() - started)))
+            finally:
+                self._change = None
+
+    async def _release(self) -> None:
+        self._turns.ask_to_stop()
+        await self._turns.settled()
+        await self._slot.clear()
+        self._turns.model = None
+        self._slot.set_state("released" if self._in_force else "none", None)
+
+    def _cancel(self, change: _Change) -> None:
+        if not change.cancelled:
+            change.cancelled = True
+            if change is self._change:
+                self._slot.abandon(change.id)
+
+    # ---- losses -----------------------------------------------------------------------------------------------------
+
+    def _stays_down(self, death: EngineDied) -> bool:
+        """Tell the app of a loss, and decide whether another engine is to be tried."""
+        self._tell_loss(death)
+        self._losses += 1
+        if self._losses <= _RESTARTS_IN_A_ROW:
+            return False
+        failure = Failure(
+            "The engine is not started again",
+            f"It ended {self._losses} times in a row. The last time: {death.failure.why}",
+            "Choose another profile (F2); sending a message tries this one once more.",
+        )
+        self._outlet.send(Notice(failure))
+        self._turns.refuse_waiting(failure)
+        self._losses = 0
+        return True
+
+    def _tell_loss(self, death: EngineDied) -> None:
+        self.lost_any = True
+        end = death.end
+        self._slot.set_state("lost", self._in_force.profile.name if self._in_force else None)
+        self._outlet.send(
+            EngineLost(
+                death.failure,
+                end.signal if end else None,
+                end.exit_code if end else None,
+                end.out_of_memory if end else False,
+            )
+        )

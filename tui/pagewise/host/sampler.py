@@ -1,0 +1,90 @@
+"""Takes snapshots at a steady rate in a thread of its own, so that a slow driver never holds up a token."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from pagewise.host.gauges import Gauges
+from pagewise.readings import LayerPlacement, Snapshot
+
+MAX_HZ = 10.0
+Value = TypeVar("Value")
+
+
+class Sampler:
+    """Hands each snapshot to ``on_snapshot``. Everything that touches the instruments is done in its one thread.
+
+    ``on_blind`` is told, once, of an error that no instrument expects; there are no snapshots after it.
+    """
+
+    def __init__(
+        self, on_snapshot: Callable[[Snapshot], None], on_blind: Callable[[BaseException], None], hz: float
+    ) -> None:
+        self._on_snapshot = on_snapshot
+        self._hz = hz
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="instruments")
+        self._gauges: Gauges | None = None
+        self._rate_changed = asyncio.Event()
+        self._on_blind = on_blind
+        self._task = asyncio.create_task(self._sample())
+        self._task.add_done_callback(self._ended)
+
+    def set_rate(self, hz: float) -> None:
+        """Snapshots a second, up to MAX_HZ; 0 pauses them."""
+        self._hz = max(0.0, min(MAX_HZ, hz))
+        self._rate_changed.set()
+
+    async def before_engine(self) -> None:
+        """Called when no engine is up and one is about to start."""
+        await self._in_thread(lambda: self._instruments().before_engine())
+
+    async def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:
+        """What the instruments read from now on."""
+        await self._in_thread(lambda: self._instruments().look_at(pid, path, placement))
+
+    async def snapshot(self) -> Snapshot:
+        """One snapshot now, whatever the rate."""
+        return await self._in_thread(lambda: self._instruments().sample())
+
+    async def peak_bytes_per_s(self, index: int) -> float | None:
+        """Memory bandwidth that a device's own figures promise."""
+        return await self._in_thread(lambda: self._instruments().peak_bytes_per_s(index))
+
+    def stop(self) -> None:
+        """No more snapshots."""
+        self._task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            traceback.print_exception(error)
+            self._on_blind(error)
+
+    def _instruments(self) -> Gauges:
+        # Made in the thread: a driver may take its time to answer for the first time.
+        if self._gauges is None:
+            self._gauges = Gauges()
+        return self._gauges
+
+    async def _in_thread(self, work: Callable[[], Value]) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def _sample(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            self._rate_changed.clear()
+            wait = max(0.0, due - loop.time()) if self._hz > 0 else None
+            try:
+                await asyncio.wait_for(self._rate_changed.wait(), wait)
+                due = loop.time()
+                continue
+            except asyncio.TimeoutError:
+                due = max(due + 1.0 / self._hz, loop.time())
+            self._on_snapshot(await self.snapshot())

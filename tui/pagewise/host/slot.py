@@ -1,0 +1,260 @@
+"""The place for one engine: what it holds, and the steps of which a switch is made (start, load, clear)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pagewise.host.engine_exit import EngineExit, explain
+from pagewise.host.outlet import Outlet
+from pagewise.host.read_progress import ReadProgress
+from pagewise.host.sampler import Sampler
+from pagewise.host.supervise import Engine, Listeners, start_engine
+from pagewise.messages import (
+    CONTROL,
+    PROTOCOL,
+    STREAM,
+    ChangeClass,
+    EngineHello,
+    EngineState,
+    EngineStatus,
+    Event,
+    Failure,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    Stop,
+)
+from pagewise.settings import Profile
+
+_PROGRESS_S = 0.25
+_START_S = 120.0
+_CANCEL_GRACE_S = 0.3
+_NO_ENGINE = Failure("There is no engine", "It ended before it could load anything.", "Choose the profile again (F2).")
+
+
+class EngineDied(Exception):
+    """The engine ended in the middle of what was asked of it; ``failure`` says why, ``end`` how, if it ever ran."""
+
+    def __init__(self, failure: Failure, end: EngineExit | None = None) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+        self.end = end
+
+
+class LoadRefused(Exception):
+    """The engine said that it cannot load this. ``kept``: the profile that is still in force in it, by name."""
+
+    def __init__(self, failure: Failure, kept: str | None) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+        self.kept = kept
+
+
+class EngineSlot:
+    """Holds at most one engine. What it says of turns goes to ``on_turn_event``, its end between loads to
+    ``on_lost``.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        outlet: Outlet,
+        sampler: Sampler,
+        on_stream: Callable[[bytes], None],
+        on_turn_event: Callable[[Event, bytes], None],
+        on_lost: Callable[[Engine], None],
+    ) -> None:
+        self.engine: Engine | None = None
+        self.state: EngineState = "none"
+        self.last_word_at = time.monotonic()
+        """When anything was last heard of the engine, or asked of it."""
+        self._command = tuple(command)
+        self._log = log
+        self._outlet = outlet
+        self._sampler = sampler
+        self._on_stream, self._on_turn_event, self._on_lost = on_stream, on_turn_event, on_lost
+        self._answer: asyncio.Future[Event] | None = None
+        self._death: EngineDied | None = None
+        self._has_waiter = False
+        self._reading: asyncio.Event | None = None
+        """Set once the read progress of the load in hand is no longer to be told."""
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def set_state(self, state: EngineState, profile: str | None) -> None:
+        """Say so to the app where it is news."""
+        self.state = state
+        self._outlet.send(EngineStatus(state, self.engine.pid if self.engine else None, profile))
+
+    async def start(self) -> None:
+        """A new engine, up and greeted. Raises EngineDied."""
+        with self._in_hand():
+            await self._sampler.before_engine()
+            answer = self._expect()
+            try:
+                engine = await start_engine(self._command, self._log, self._listeners())
+            except OSError as error:
+                why = f"The system says: {error}."
+                raise EngineDied(Failure("The engine cannot be started", why, "Install pagewise again.")) from error
+            if engine.end is None:
+                self.engine = engine
+            engine.send(Hello())
+            await self._sampler.look_at(engine.pid, None)
+            try:
+                hello = await asyncio.wait_for(answer, _START_S)
+            except asyncio.TimeoutError:
+                answer = self._expect()
+                engine.refuse(f"It was not ready within {_START_S:.0f} seconds of its start.")
+                hello = await answer
+            assert isinstance(hello, EngineHello)
+            if hello.protocol != PROTOCOL:
+                await self.clear(at_once=True)
+                raise EngineDied(
+                    Failure(
+                        "The engine cannot be used",
+                        f"It speaks protocol {hello.protocol}, this host {PROTOCOL}: two versions are mixed.",
+                        "Install pagewise again on this machine.",
+                    )
+                )
+
+    async def load(self, id: int, profile: Profile, change: ChangeClass) -> Loaded:
+        """Have the engine load ``profile``. Raises LoadRefused if it says no, EngineDied if it ends over it."""
+        engine = self.engine
+        if engine is None:
+            raise self._death or EngineDied(_NO_ENGINE)
+        with self._in_hand():
+            path = model_path(profile)
+            answer = self._expect()
+            engine.send(Load(id, profile, change))
+            if change in ("model", "process") and path is not None:
+                await self._sampler.look_at(engine.pid, path)
+                self._reading = asyncio.Event()
+                task = asyncio.create_task(self._tell_read_progress(id, path, engine.pid, self._reading))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            try:
+                event = await answer
+            finally:
+                self._stop_read_progress()
+            if isinstance(event, LoadFailed):
+                raise LoadRefused(event.failure, event.restored)
+            assert isinstance(event, Loaded)
+            await self._sampler.look_at(engine.pid, Path(event.model.path), event.model.placement)
+            return event
+
+    @contextlib.contextmanager
+    def _in_hand(self) -> Iterator[None]:
+        """While it lasts, the end of the engine is an EngineDied here and nothing for ``on_lost``."""
+        self._death = None
+        self._has_waiter = True
+        try:
+            yield
+        finally:
+            self._has_waiter = False
+            self._answer = None
+        if self._death is not None:
+            raise self._death
+
+    def _listeners(self) -> Listeners:
+        return Listeners(self._stream, self._event, self._exited, lambda: self._outlet.flowing, self._outlet.drain)
+
+    async def clear(self, at_once: bool = False) -> None:
+        """End the engine, if there is one, and wait until it is gone and its memory with it."""
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            await engine.dismiss(at_once)
+            await self._sampler.look_at(None, None)
+
+    async def end(self) -> None:
+        """End the engine at once, for good."""
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            await engine.dismiss(at_once=True)
+
+    def abandon(self, id: int) -> None:
+        """Cancel load ``id``: the engine may do it in good order; where it is inside llama.cpp it is ended for it."""
+        engine = self.engine
+        if engine is not None:
+            engine.send(Stop(id))
+            answer = self._answer
+
+            def insist() -> None:
+                if answer is not None and not answer.done():
+                    engine.refuse("The load was cancelled.")
+
+            asyncio.get_running_loop().call_later(_CANCEL_GRACE_S, insist)
+
+    def _expect(self) -> asyncio.Future[Event]:
+        self.last_word_at = time.monotonic()
+        self._answer = asyncio.get_running_loop().create_future()
+        return self._answer
+
+    def _stream(self, payload: bytes) -> None:
+        self.last_word_at = time.monotonic()
+        self._outlet.forward(STREAM, payload)
+        self._on_stream(payload)
+
+    def _event(self, event: Event, payload: bytes) -> None:
+        self.last_word_at = time.monotonic()
+        if isinstance(event, (EngineHello, Loaded, LoadFailed)):
+            if isinstance(event, EngineHello):
+                self._outlet.forward(CONTROL, payload)
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(event)
+        elif isinstance(event, LoadProgress):
+            self._stop_read_progress()
+            self._outlet.forward(CONTROL, payload)
+        else:
+            self._on_turn_event(event, payload)
+
+    def _exited(self, engine: Engine) -> None:
+        if engine.dismissed:
+            return
+        if engine is self.engine:
+            self.engine = None
+        self._death = EngineDied(lost_failure(engine, "while it loaded"), engine.end)
+        if not self._has_waiter:
+            self._on_lost(engine)
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self._death)
+
+    def _stop_read_progress(self) -> None:
+        if self._reading is not None:
+            self._reading.set()
+            self._reading = None
+
+    async def _tell_read_progress(self, id: int, path: Path, pid: int, over: asyncio.Event) -> None:
+        with contextlib.suppress(OSError):
+            progress = await asyncio.to_thread(ReadProgress, pid, path)
+            while not over.is_set():
+                started = time.monotonic()
+                done = await asyncio.to_thread(progress.done_bytes)
+                cost = time.monotonic() - started
+                if not over.is_set():
+                    self._outlet.send(LoadProgress(id, "read", done, progress.total_bytes))
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(over.wait(), max(_PROGRESS_S, 10 * cost))
+            progress.close()
+
+
+def model_path(profile: Profile) -> Path | None:
+    """The file that a profile names; None for the guide, whose file only the engine knows."""
+    return None if profile.model == "guide" else Path(profile.model).expanduser()
+
+
+def lost_failure(engine: Engine, doing: str) -> Failure:
+    """Why an engine that nobody dismissed is gone."""
+    if engine.refused is not None:
+        return Failure(
+            f"The engine was ended {doing}",
+            engine.refused,
+            f"If it happens again, its log says more: {engine.log}.",
+        )
+    assert engine.end is not None
+    return explain(engine.end, doing, engine.log)

@@ -1,0 +1,1 @@
+"""Instruments: each takes readings from outside the engine. Nothing here needs llama.cpp."""

@@ -1,0 +1,62 @@
+"""What is known of a turn when it is judged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class Tier(Struct, frozen=True):
+    """One kind of memory, and what a token of the turn did in the layers that live there."""
+
+    kind: Literal["RAM", "VRAM"]
+    where: str
+    """For a person: ``all layers``, ``layers 0–10``."""
+    ms: float
+    """Time of one token spent in these layers."""
+    bytes: float
+    """Weights and KV cache read for one token, in bytes."""
+    peak_bytes_per_s: float | None
+    """What this memory can do at best; None where it is not known, and ``why_no_peak`` says why."""
+    why_no_peak: str = ""
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bandwidth used while these layers ran."""
+        return self.bytes / (self.ms / 1000.0) if self.ms > 0 else 0.0
+
+    @property
+    def use(self) -> float | None:
+        """Bandwidth used as a share of the peak."""
+        return self.bytes_per_s / self.peak_bytes_per_s if self.peak_bytes_per_s else None
+
+
+class Evidence(Struct, frozen=True):
+    """Figures of one turn, taken between its first and its last token. None: not known."""
+
+    n_output: int
+    tpot_ms: float | None
+    loop_cost_ms: float | None
+    """Time of one token outside llama.cpp."""
+    tiers: tuple[Tier, ...]
+    """Empty where the time cannot be told apart by tiers."""
+    why_no_tiers: str
+    page_in_bytes: float | None
+    """Read from disk by the engine for one token."""
+    io_stalled: float | None
+    """Share of the time in which a task waited for I/O."""
+    io_scope: str
+    """``cgroup`` or ``box``: whose tasks."""
+    threads: int
+    physical_cores: int
+    logical_cores: int
+    engine_cores: float | None
+    """Cores kept busy by the engine."""
+    kernel_cores: float | None
+    """The part of them that was spent in the kernel, such as bringing pages in."""
+    other_cores: float | None
+    """Cores kept busy by everything else."""
+    gpu_busy_pct: float | None
+    file_bytes: int
+    ram_available_bytes: int | None

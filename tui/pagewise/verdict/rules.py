@@ -1,0 +1,243 @@
+"""The rules that name what bounds a token, in the order in which they are asked; the first that holds is the verdict.
+
+A bandwidth is named only when at least ENOUGH of its measured peak is in use. Where no rule holds the answer is
+``unclear``, with the figures of all that were asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pagewise.readings import Verdict
+from pagewise.verdict.evidence import Evidence, Tier
+
+ENOUGH = 0.60
+"""Share of a measured peak from which on a bandwidth is a limit."""
+FEW_TOKENS = 8
+BUSY = 0.85
+"""Share of its threads' time that an engine computes when nothing holds it up."""
+CROWDED = 0.90
+"""Share of all cores in use from which on programs take time from each other."""
+GPU_IDLE_PCT = 70.0
+GPU_BUSY_PCT = 90.0
+NOTHING = 0.01
+"""Page-in of a token below this share of the bytes that it reads does not matter."""
+
+
+class Answer(NamedTuple):
+    """Whether a rule holds, and the figures that say so, as one sentence. ``advice`` where it holds."""
+
+    holds: bool
+    why: str
+    advice: str = ""
+
+
+class Rule(NamedTuple):
+    """A word, and the question whether it is the one."""
+
+    bound_by: str
+    asks: Callable[[Evidence], Answer | None]
+    """None: the rule has nothing to go by, or does not apply."""
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """What bounds a token of this turn, why, and the one change that would help most."""
+    reasoning: list[str] = []
+    for rule in RULES:
+        answer = rule.asks(evidence)
+        if answer is None:
+            continue
+        reasoning.append(answer.why)
+        if answer.holds:
+            return Verdict(rule.bound_by, answer.why, answer.advice, tuple(reasoning))
+    missing = _missing(evidence)
+    reasoning += missing
+    return Verdict(
+        "unclear",
+        missing[0] if missing else "No limit stands out: several things share the time of a token.",
+        "Ask for a longer reply, with nothing else running, to see more."
+        if missing
+        else "Try one change at a time (threads, quant, layers on the GPU) and compare the time of a token.",
+        tuple(reasoning),
+    )
+
+
+def _too_short(evidence: Evidence) -> Answer | None:
+    if evidence.tpot_ms is not None and evidence.n_output >= FEW_TOKENS:
+        return None
+    return Answer(
+        True,
+        f"The reply had {evidence.n_output} tokens: too few to tell.",
+        f"A reply of {FEW_TOKENS} tokens or more can be judged.",
+    )
+
+
+def _disk(evidence: Evidence) -> Answer | None:
+    tpot = evidence.tpot_ms
+    if tpot is None or evidence.page_in_bytes is None:
+        return None
+    if evidence.page_in_bytes < NOTHING * sum(tier.bytes for tier in evidence.tiers):
+        return Answer(False, "Next to nothing was read from disk for a token.")
+    read = f"{_bytes(evidence.page_in_bytes)} a token came from disk"
+    if evidence.io_stalled is None or evidence.kernel_cores is None or evidence.engine_cores is None:
+        return Answer(False, f"{read}; how long that took is not known.")
+    waiting = evidence.io_stalled
+    handling = evidence.kernel_cores / evidence.threads
+    computing = (evidence.engine_cores - evidence.kernel_cores) / evidence.threads
+    page_in = min(1.0, waiting + handling)
+    whose = "" if evidence.io_scope == "cgroup" else " (on the whole box)"
+    why = (
+        f"{read}: of its {_ms(tpot)} it waited {_ms(waiting * tpot)} for the disk{whose}, "
+        f"and the kernel took {_ms(handling * tpot)} to bring the pages in."
+    )
+    return Answer(page_in >= max(computing, 1.0 - page_in - computing), why, _more_memory(evidence))
+
+
+def _host(evidence: Evidence) -> Answer | None:
+    tpot, cost = evidence.tpot_ms, evidence.loop_cost_ms
+    if tpot is None or cost is None:
+        return None
+    largest = max((tier.ms for tier in evidence.tiers), default=tpot - cost)
+    return Answer(
+        cost > largest,
+        f"Sampling and text take {_ms(cost)} of {_ms(tpot)} a token.",
+        "Use fewer samplers (top-k, penalties), or a larger model: this one is faster than the program around it.",
+    )
+
+
+def _other_tenant(evidence: Evidence) -> Answer | None:
+    ours, others = evidence.engine_cores, evidence.other_cores
+    if ours is None or others is None or _kind(evidence) == "VRAM":
+        return None
+    full = ours + others >= CROWDED * evidence.logical_cores
+    robbed = ours < BUSY * evidence.threads and others >= (1 - BUSY) * evidence.threads
+    return Answer(
+        full and robbed,
+        f"The engine got {ours:.1f} cores for its {evidence.threads} threads; "
+        f"other programs used {others:.1f} of {evidence.logical_cores}.",
+        "Somebody else uses this machine: end other programs, or choose fewer threads.",
+    )
+
+
+def _ram_bandwidth(evidence: Evidence) -> Answer | None:
+    gpu = any(tier.kind == "VRAM" for tier in evidence.tiers) or evidence.gpu_busy_pct is not None
+    advice = (
+        "Put more layers on the GPU, or choose a smaller quant: fewer bytes are read from RAM for a token."
+        if gpu
+        else "Choose a smaller quant: fewer bytes are read from RAM for a token."
+    )
+    return _bandwidth(evidence, "RAM", advice)
+
+
+def _vram_bandwidth(evidence: Evidence) -> Answer | None:
+    return _bandwidth(evidence, "VRAM", "Choose a smaller quant: fewer bytes are read from VRAM for a token.")
+
+
+def _compute(evidence: Evidence) -> Answer | None:
+    tier = _largest(evidence)
+    if tier is None or tier.use is None or tier.use >= ENOUGH:
+        return None
+    if tier.kind == "VRAM":
+        if evidence.gpu_busy_pct is None:
+            return None
+        return Answer(
+            evidence.gpu_busy_pct >= GPU_BUSY_PCT,
+            f"The GPU was busy {evidence.gpu_busy_pct:.0f} % of the time, at {_share(tier)} of its memory's bandwidth.",
+            "Choose a quant that is cheaper to unpack (Q4_0, Q8_0), or turn flash attention on.",
+        )
+    if evidence.engine_cores is None:
+        return None
+    threads, cores = evidence.threads, evidence.physical_cores
+    return Answer(
+        evidence.engine_cores >= BUSY * threads,
+        f"{threads} threads kept {evidence.engine_cores:.1f} cores busy, at {_share(tier)} of the RAM's bandwidth.",
+        f"Set threads = {cores}: this machine has {cores} physical cores."
+        if threads != cores
+        else "Every physical core is in use: a quant that is cheaper to unpack (Q4_0, Q8_0) is faster.",
+    )
+
+
+def _launch(evidence: Evidence) -> Answer | None:
+    tier = _largest(evidence)
+    if tier is None or tier.kind != "VRAM" or evidence.gpu_busy_pct is None:
+        return None
+    return Answer(
+        evidence.gpu_busy_pct < GPU_IDLE_PCT,
+        f"The GPU was busy {evidence.gpu_busy_pct:.0f} % of the time: it waited for work to be handed to it.",
+        "A larger model or quant costs little here; turn the layer probe off (probe_every = 0) for full speed.",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("unclear", _too_short),
+    Rule("disk", _disk),
+    Rule("host", _host),
+    Rule("other tenant", _other_tenant),
+    Rule("RAM bandwidth", _ram_bandwidth),
+    Rule("VRAM bandwidth", _vram_bandwidth),
+    Rule("compute / threads", _compute),
+    Rule("sync / launch", _launch),
+)
+
+
+def _bandwidth(evidence: Evidence, kind: str, advice: str) -> Answer | None:
+    tier = _largest(evidence)
+    if tier is None or tier.kind != kind or tier.use is None or not evidence.tpot_ms:
+        return None
+    why = (
+        f"{tier.where.capitalize()} take {_ms(tier.ms)} of {_ms(evidence.tpot_ms)} a token "
+        f"and read {_bytes(tier.bytes)}: {_share(tier)} of the peak of {kind}."
+    )
+    return Answer(tier.use >= ENOUGH, why, advice)
+
+
+def _missing(evidence: Evidence) -> list[str]:
+    missing = []
+    if not evidence.tiers:
+        missing.append(evidence.why_no_tiers or "Where the time of a token goes is not known.")
+    tier = _largest(evidence)
+    if tier is not None and tier.use is None:
+        missing.append(
+            f"{tier.where.capitalize()} read {tier.bytes_per_s / 1e9:.1f} GB/s from {tier.kind}, "
+            f"but its peak is not known: {tier.why_no_peak}."
+        )
+    if evidence.engine_cores is None:
+        missing.append("The reply was over too soon to see how busy the processor was.")
+    return missing
+
+
+def _largest(evidence: Evidence) -> Tier | None:
+    return max(evidence.tiers, key=lambda tier: tier.ms, default=None)
+
+
+def _kind(evidence: Evidence) -> str:
+    tier = _largest(evidence)
+    return tier.kind if tier else ""
+
+
+def _more_memory(evidence: Evidence) -> str:
+    available = evidence.ram_available_bytes
+    if available is not None and evidence.file_bytes > available:
+        return (
+            f"Choose a smaller quant: the file has {_bytes(evidence.file_bytes)}, and {_bytes(available)} of RAM "
+            "are available to it."
+        )
+    return "Close other programs, or wait: pages that were read once stay in RAM while there is room for them."
+
+
+def _share(tier: Tier) -> str:
+    use = tier.use
+    shown = "an unknown share" if use is None else f"{100 * use:.0f} %"
+    return f"{tier.bytes_per_s / 1e9:.1f} GB/s, {shown}"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+
+
+def _bytes(value: float) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.1f} {unit}"
+    return f"{value:.0f} bytes"
