@@ -1,0 +1,1 @@
+"""The screens: the chat, and the sheets that open over it."""

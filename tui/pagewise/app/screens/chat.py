@@ -1,0 +1,291 @@
+"""The chat: conversation, gauges, prompt. It shows the session and passes on what is pressed."""
+
+from __future__ import annotations
+
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import Screen
+
+from pagewise.app.actions import ACTIONS
+from pagewise.app.announcements import EntriesChanged, GivenBack, ReadoutChanged, StateChanged, SwitchFailed
+from pagewise.app.entries import Question
+from pagewise.app.screens.sheet import Sheet
+from pagewise.app.session import Session
+from pagewise.app.spans import Line
+from pagewise.app.widgets.conversation import Conversation
+from pagewise.app.widgets.gauges import FoldedGauges, GaugeColumn
+from pagewise.app.widgets.header import Header
+from pagewise.app.widgets.keys import Key, Keys
+from pagewise.app.widgets.painted import Painted
+from pagewise.app.widgets.prompt import Prompt
+from pagewise.app.widgets.rules import Rule, ScrollRule
+
+if TYPE_CHECKING:
+    from textual.timer import Timer
+
+    from pagewise.settings import Profile
+
+DRAWS_PER_SECOND = 8
+"""How often what streams is drawn at most."""
+_SLOWDOWN = 6
+"""Where drawing takes long, there is at least so much time between two draws as a multiple of it, up to a limit."""
+_SLOWEST_S = 0.5
+
+_KEYS: list[Key] = [
+    ("⏎", "send"),
+    ("F2", "profiles"),
+    ("F3", "gauges"),
+    ("^P", "commands"),
+    ("F1", "help"),
+    ("^J", "new line"),
+    ("F4", "conversations"),
+    ("F9", "theme"),
+    ("^Q", "quit"),
+]
+
+
+class Mark(Painted):
+    """The sign before the prompt."""
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        """The sign."""
+        return [(("›", "strong accent"),)]
+
+
+class ChatScreen(Screen[None]):
+    """The one screen that is always there."""
+
+    AUTO_FOCUS = "#prompt"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (150, "-wider"), (190, "-widest")]
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (13, "-short"), (18, "-tall")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(action.binding, action.name, action.title, show=False, priority=action.binding != "escape")
+        for action in ACTIONS
+        if action.binding
+    ]
+
+    def __init__(self, session: Session, hz: float) -> None:
+        super().__init__()
+        self.session = session
+        self._hz = hz
+        self._drawing: Timer | None = None
+        self._last_draw = 0.0
+        self._draw_cost = 0.0
+        self._gauges_stale = False
+
+    def compose(self) -> ComposeResult:
+        """Header, conversation and gauges, prompt, keys."""
+        yield Header(self.session)
+        with Horizontal(id="body"):
+            yield Conversation(self.session)
+            yield ScrollRule()
+            yield GaugeColumn(self.session.readout)
+        yield FoldedGauges(self.session.readout)
+        yield Rule()
+        with Horizontal(id="ask"):
+            yield Mark(id="mark")
+            yield Prompt()
+        yield Keys(_KEYS)
+
+    def on_mount(self) -> None:
+        """The prompt is ready at once, and the gauges have a beat."""
+        prompt = self.query_one(Prompt)
+        prompt.placeholder = "Ask anything"
+        prompt.focus()
+        self.set_interval(1 / self._hz, self._draw_gauges)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The line above the prompt joins the one beside the gauges."""
+        self.call_after_refresh(self._join_rules)
+
+    def on_screen_resume(self) -> None:
+        """Back from a sheet: draw what has happened meanwhile."""
+        self._draw_all()
+
+    # ---- what the session announces ---------------------------------------------------------------------------------
+
+    @on(EntriesChanged)
+    def _entries_changed(self) -> None:
+        self._draw_soon()
+
+    @on(StateChanged)
+    def _state_changed(self) -> None:
+        self._draw_soon()
+
+    @on(ReadoutChanged)
+    def _readout_changed(self) -> None:
+        self._gauges_stale = True
+
+    @on(GivenBack)
+    def _given_back(self, event: GivenBack) -> None:
+        self.query_one(Prompt).give(event.text)
+
+    @on(SwitchFailed)
+    def _switch_failed(self, event: SwitchFailed) -> None:
+        from pagewise.app.screens.profiles import ProfilesScreen
+
+        top = self.app.screen
+        if isinstance(top, ProfilesScreen):
+            top.failed(event.failure, event.restored)
+
+    # ---- drawing ----------------------------------------------------------------------------------------------------
+
+    def _draw_soon(self) -> None:
+        """At most so often, and less often where drawing is slow, so that typing never waits."""
+        if self._drawing is not None:
+            return
+        now = perf_counter()
+        apart = max(1 / DRAWS_PER_SECOND, min(_SLOWDOWN * self._draw_cost, _SLOWEST_S))
+        wait = apart - (now - self._last_draw)
+        if wait <= 0:
+            self._draw_conversation()
+        else:
+            self._drawing = self.set_timer(wait, self._draw_conversation)
+
+    def _draw_conversation(self) -> None:
+        self._drawing = None
+        if self.app.screen is not self:
+            self._repaint_sheet()
+            return
+        started = thread_time()
+        self.query_one(Header).repaint()
+        self.query_one(Conversation).repaint()
+        self.query_one(Keys).show(self._keys())
+        self._last_draw = perf_counter()
+        self._draw_cost = thread_time() - started
+
+    def _draw_gauges(self) -> None:
+        if not self._gauges_stale:
+            return
+        self._gauges_stale = False
+        if self.app.screen is not self:
+            self._repaint_sheet()
+            return
+        self.query_one(FoldedGauges if self.has_class("-narrow") else GaugeColumn).repaint()
+
+    def _repaint_sheet(self) -> None:
+        """What lies over the chat shows the session too."""
+        if isinstance(self.app.screen, Sheet):
+            self.app.screen.repaint()
+
+    def _draw_all(self) -> None:
+        self._gauges_stale = True
+        self._draw_conversation()
+        self._draw_gauges()
+
+    def _keys(self) -> list[Key]:
+        if self.session.turn is not None:
+            return [("Esc", "stop"), *_KEYS[1:]]
+        return [_KEYS[0], ("Esc", "cancel the load"), *_KEYS[1:]] if self.session.load is not None else _KEYS
+
+    def _join_rules(self) -> None:
+        rule = self.query_one(ScrollRule)
+        self.query_one(Rule).show(rule.region.x if rule.display else None)
+
+    @on(Conversation.Scrolled)
+    def _scrolled(self, event: Conversation.Scrolled) -> None:
+        self.query_one(ScrollRule).show(event.top, event.shown, event.total)
+
+    # ---- what the person does ---------------------------------------------------------------------------------------
+
+    @on(Prompt.Submitted)
+    def _submitted(self, event: Prompt.Submitted) -> None:
+        self.session.submit(event.text)
+        self.query_one(Conversation).follow()
+
+    @on(GaugeColumn.Explain)
+    def _explain(self, event: GaugeColumn.Explain) -> None:
+        from pagewise.app.screens.explain import ExplainScreen
+
+        self.app.push_screen(ExplainScreen(event.gauge, self.session.readout))
+
+    @on(GaugeColumn.Left)
+    def _gauges_left(self) -> None:
+        self.query_one(Prompt).focus()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """End belongs to the prompt unless one has scrolled back."""
+        if action == "follow":
+            return not self.query_one(Conversation).following
+        return True
+
+    def action_stop(self) -> None:
+        """Stop the reply, or cancel the load."""
+        self.session.stop()
+
+    def action_answer_again(self) -> None:
+        """Ask the last question once more."""
+        if self.session.answer_again():
+            self.query_one(Conversation).follow()
+
+    def action_new_conversation(self) -> None:
+        """Begin an empty one."""
+        self.session.new_conversation()
+        self.conversation_changed()
+
+    def conversation_changed(self) -> None:
+        """Another conversation is shown."""
+        self.query_one(Prompt).remember([entry.text for entry in self.session.entries if isinstance(entry, Question)])
+        self.query_one(Conversation).restart()
+
+    def action_page_up(self) -> None:
+        """Scroll back."""
+        self.query_one(Conversation).scroll_pages(-1)
+
+    def action_page_down(self) -> None:
+        """Scroll on."""
+        self.query_one(Conversation).scroll_pages(1)
+
+    def action_follow(self) -> None:
+        """Back to the end."""
+        self.query_one(Conversation).follow()
+
+    def action_gauges(self) -> None:
+        """Into the column, or open it where there is no room beside the chat."""
+        if self.has_class("-narrow"):
+            from pagewise.app.screens.gauges import GaugesScreen
+
+            self.app.push_screen(GaugesScreen(self.session.readout))
+        else:
+            self.query_one(GaugeColumn).focus()
+
+    def action_help(self) -> None:
+        """All keys."""
+        from pagewise.app.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen())
+
+    def action_profiles(self) -> None:
+        """The list of profiles."""
+        from pagewise.app.screens.profiles import ProfilesScreen
+
+        self.app.push_screen(ProfilesScreen(self.session))
+
+    def action_conversations(self) -> None:
+        """The list of conversations."""
+        from pagewise.app.screens.conversations import ConversationsScreen
+
+        self.app.push_screen(ConversationsScreen(self.session), self._conversation_chosen)
+
+    def _conversation_chosen(self, changed: bool | None) -> None:
+        if changed:
+            self.conversation_changed()
+
+    def action_open_model(self) -> None:
+        """Open a GGUF file."""
+        from pagewise.app.screens.open_model import OpenModelScreen
+
+        self.app.push_screen(OpenModelScreen(self.session.profile or self.session.wanted), self._model_chosen)
+
+    def _model_chosen(self, profile: Profile | None) -> None:
+        if profile is not None:
+            self.session.switch(profile)
+
+    async def action_next_theme(self) -> None:
+        """Another theme."""
+        await self.app.run_action("next_theme")
