@@ -1,0 +1,5 @@
+"""``python -m pagewise``: the same as the command ``pagewise``."""
+
+from pagewise.cli import main
+
+main()

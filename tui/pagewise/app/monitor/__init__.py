@@ -1,0 +1,1 @@
+"""What the monitor shows, drawn from its samples. No Textual in here."""

@@ -1,0 +1,200 @@
+"""The model in focus: its gauges, where its layers' bytes were over time, and why something is not known."""
+
+from __future__ import annotations
+
+from pagewise.app.figures import count, duration, per_second, percent, size
+from pagewise.app.gauges import bound_by, memory, model_file, page_in, vram
+from pagewise.app.gauges.gauge import Gauge, figure, quiet, title
+from pagewise.app.gauges.strip import bar, merged
+from pagewise.app.monitor.watched import Watched, name_of, reasons
+from pagewise.app.spans import BLANK, Line, Span, clip, ends, line, wrap
+from pagewise.app.visible import visible_line
+from pagewise.readings import HeldModel, ServerReadings, WatchedModel
+
+_SHADES = " ░▒▓█"
+_UNKNOWN = "·"
+SAME_AS_CHAT: tuple[Gauge, ...] = (model_file.GAUGE, page_in.GAUGE, memory.GAUGE, vram.GAUGE, bound_by.GAUGE)
+"""Gauges that are drawn as they are beside the chat."""
+
+
+def draw_gauges(watched: Watched, width: int, height: int) -> list[Line]:
+    """The gauges of one model, as rich as the height allows."""
+    assert watched.model is not None
+    lines: list[Line] = []
+    for rows, gap in ((2, 1), (1, 1), (1, 0), (0, 0)):
+        drawn = [
+            draw_held(watched.model, width),
+            model_file.GAUGE.draw(watched.readout, width, rows),
+            page_in.GAUGE.draw(watched.readout, width, rows),
+            memory.GAUGE.draw(watched.readout, width, rows),
+            draw_server(watched.model.server, watched.model, width, rows),
+            *([vram.GAUGE.draw(watched.readout, width, rows)] if _has_devices(watched) else []),
+            _draw_verdict(watched, width, rows),
+        ]
+        lines = []
+        for one in drawn:
+            lines += ([BLANK] if lines and gap else []) + one
+        if len(lines) <= height:
+            break
+    return lines
+
+
+def draw_held(model: WatchedModel, width: int) -> list[Line]:
+    """Which file, and how the process holds it; first what a person must know of it."""
+    if not model.models:
+        return [quiet(_first_reason(model, "process", "mappings") or "It holds no model.", width)]
+    main = model.models[0]
+    held = "" if model.pid is None else f"{main.held}  "
+    right = line((held, "strong"), (size(main.file_bytes), "text"))
+    path = visible_line(main.path)
+    room = max(width - sum(len(text) for text, _ in right) - 2, 8)
+    shown = path if len(path) <= room else "…" + path[-(room - 1) :]
+    lines: list[Line] = [ends(line((shown, "muted")), right, width)]
+    if main.missing:
+        lines += [clip(one, width) for one in wrap((("▲ ", "warn"), (_said(main), "text")), width, rest=2)[:2]]
+    return lines
+
+
+def draw_server(server: ServerReadings | None, model: WatchedModel, width: int, rows: int) -> list[Line]:
+    """What the server says of its requests."""
+    if server is None:
+        why = _first_reason(model, "server") or "no server was found"
+        return [title("SERVER", "", figure("n/a"), width), *_remark(why, width, rows)]
+    silent = next((entry.why for entry in server.missing if entry.metric == "server"), "")
+    if silent:
+        return [title("SERVER", visible_line(server.kind), figure("n/a"), width), *_remark(silent, width, rows)]
+    decode = "idle" if server.decode_rate == 0 else per_second(server.decode_rate)
+    lines = [title("SERVER", visible_line(server.kind), figure(decode), width)]
+    used, whole = server.kv_used, server.kv_size
+    left = line(
+        ("TTFT ", "muted"),
+        f"{'≈' if server.ttft_is_estimate else ''}{duration(server.ttft_ms)}",
+        ("  prefill ", "muted"),
+        per_second(server.prefill_rate),
+    )
+    requests = line(_number(server.processing), (" running ", "muted"), _number(server.waiting), (" waiting", "muted"))
+    lines.append(ends(left, requests, width))
+    if server.kv_pct is not None and rows > 0:
+        text = f" {count(used)} / {count(whole)} tokens  {percent(server.kv_pct):>5}"
+        room = max(width - len(text) - 4, 1)
+        role = "warn" if server.kv_pct >= 90 else "accent"
+        lines.append(clip((("ctx ", "muted"), *bar(server.kv_pct / 100, room, role), (text, "text")), width))
+    return lines
+
+
+def draw_history(watched: Watched, width: int, height: int) -> list[Line]:
+    """Layers from top to bottom, time from left to right: how much of each layer was in RAM."""
+    names = watched.names
+    if not names or height < 4:
+        return [quiet("where its layers' bytes are cannot be seen", width)]
+    rows = min(len(names), height - 2)
+    label = max(len(name) for name in names)
+    columns = max(width - label - 1, 1)
+    samples = list(watched.layers)[-columns:]
+    lines: list[Line] = [title("LAYERS IN RAM", "over time, now at the right", (), width)]
+    for row in range(rows):
+        first, last = row * len(names) // rows, (row + 1) * len(names) // rows
+        cells: list[Span] = [(" " * (columns - len(samples)), "faint")]
+        cells += [_cell(sample[first:last]) for sample in samples]
+        lines.append((((f"{names[first]:>{label}} ", "muted")), *merged(cells)))
+    legend = [
+        (_SHADES[4], "accent"), (" all of it  ", "muted"), (_SHADES[2], "accent"), (" half  ", "muted"),
+        (_SHADES[1], "accent"), (" little  ", "muted"), (_UNKNOWN, "muted"), (" n/a", "muted"),
+    ]  # fmt: skip
+    return [*lines, clip(legend, width)]
+
+
+def draw_reasons(watched: Watched, width: int) -> list[Line]:
+    """Everything about one model in sentences: what it is, what the gauges mean, and why something is not known."""
+    model = watched.model
+    assert model is not None
+    lines: list[Line] = []
+    facts = [
+        f"{visible_line(model.program)}, process {model.pid}, of {visible_line(model.user)}."
+        if model.pid is not None
+        else "No process is known of it.",
+        *(_fact(held) for held in model.models),
+    ]
+    for fact in facts:
+        lines += wrap(((fact, "text"),), width)
+    found = reasons(model)
+    if found:
+        lines += [BLANK, (("NOT KNOWN", "label"),)]
+    for entry in found:
+        lines += wrap(((f"{visible_line(entry.metric)}  ", "strong"), (visible_line(entry.why), "text")), width, rest=2)
+    for gauge in SAME_AS_CHAT:
+        lines += [BLANK, ((gauge.name, "label"),)]
+        for sentence in gauge.state(watched.readout):
+            lines += wrap(((sentence, "text"),), width)
+        lines += wrap(((gauge.source, "muted"),), width)
+    if model.server is not None:
+        lines += [BLANK, (("SERVER", "label"),)]
+        lines += wrap(((_about(model.server), "text"),), width)
+    return lines
+
+
+def _draw_verdict(watched: Watched, width: int, rows: int) -> list[Line]:
+    model = watched.model
+    if watched.readout.verdict is None and model is not None:
+        why = _first_reason(model, "verdict") or "nothing can be said yet"
+        return [title("BOUND BY", "", figure("n/a"), width), *_remark(why, width, rows)]
+    return bound_by.GAUGE.draw(watched.readout, width, rows)
+
+
+def _remark(text: str, width: int, rows: int) -> list[Line]:
+    """A reason in place of a value: in full where there is room."""
+    return wrap(((text, "muted"),), width)[:3] if rows > 0 else [quiet(text, width)]
+
+
+def _has_devices(watched: Watched) -> bool:
+    snapshot = watched.readout.snapshot
+    return snapshot is not None and bool(snapshot.devices.devices)
+
+
+def _cell(shares: tuple[float | None, ...]) -> Span:
+    known = [share for share in shares if share is not None]
+    if not known:
+        return (_UNKNOWN, "muted")
+    mean = sum(known) / len(known)
+    step = 0 if mean <= 0 else 4 if mean >= 0.98 else max(1, min(3, round(4 * mean)))
+    return (_SHADES[step], "accent")
+
+
+def _first_reason(model: WatchedModel, *metrics: str) -> str:
+    return next((visible_line(entry.why) for entry in model.missing if entry.metric in metrics), "")
+
+
+def _said(held: HeldModel) -> str:
+    return " ".join(visible_line(entry.why) for entry in held.missing)
+
+
+def _fact(held: HeldModel) -> str:
+    layers = "" if held.n_layer is None else f", {count(held.n_layer)} layers"
+    return (
+        f"{visible_line(held.path)}: {size(held.file_bytes)}{layers}, {held.held}, found by "
+        f"{' and '.join(held.found_by)}; {size(held.mapped_bytes)} of it have an address in the process."
+    )
+
+
+def _about(server: ServerReadings) -> str:
+    made = {
+        "slots": "the growth of what its slots have written",
+        "counters": "the difference of its counters",
+        "gauge": "its own gauge",
+    }.get(server.decode_source, "")
+    text = f"{server.url} answered {server.age_s:.0f} s ago."
+    if made:
+        text += f" Tokens a second are made from {made}."
+    if server.ttft_is_estimate:
+        text += " TTFT is an estimate: it is seen from outside, by asking again and again."
+    return text
+
+
+def _number(value: int | None) -> str:
+    return "n/a" if value is None else count(value)
+
+
+def heading(watched: Watched) -> str:
+    """The title of the page that explains a model."""
+    model = watched.model
+    return visible_line(name_of(model)) if model is not None else ""

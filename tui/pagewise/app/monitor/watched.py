@@ -1,0 +1,112 @@
+"""What is kept of each watched model from sample to sample, as the gauges want it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from msgspec.structs import replace
+
+from pagewise import messages
+from pagewise.app.readout import Readout
+from pagewise.readings import DeviceMemory, Missing, MonitorSample, Residency, Snapshot, WatchedModel
+
+SAMPLES = 240
+
+Key = tuple[int | None, int | None, str]
+
+
+class Watched:
+    """One model over time: its last reading, the readout that the gauges draw from, and its layers' history."""
+
+    def __init__(self) -> None:
+        self.model: WatchedModel | None = None
+        self.readout = Readout()
+        self.layers: deque[tuple[float | None, ...]] = deque(maxlen=SAMPLES)
+        """Shares of the first file's layers that are in RAM, oldest sample first."""
+        self.names: tuple[str, ...] = ()
+
+    def take(self, model: WatchedModel, sample: MonitorSample) -> None:
+        """One more sample."""
+        self.model = model
+        residency = model.residency[0] if model.residency else None
+        snapshot = Snapshot(
+            at_s=sample.time_s,
+            engine_pid=model.pid,
+            devices=replace(sample.devices, devices=_ours(sample.devices.devices, model)),
+            memory=replace(
+                sample.memory,
+                engine_rss_bytes=model.rss_bytes,
+                engine_file_bytes=model.file_bytes,
+                engine_anon_bytes=model.anon_bytes,
+                engine_cpu_pct=model.cpu_pct,
+            ),
+            paging=model.paging,
+            residency=residency,
+        )
+        self.readout.take(messages.Reading(snapshot))
+        self.readout.verdict = model.verdict
+        self._remember(residency)
+
+    def _remember(self, residency: Residency | None) -> None:
+        if residency is None:
+            return
+        names = tuple(layer.name for layer in residency.layers)
+        if names != self.names:
+            self.names = names
+            self.layers.clear()
+        self.layers.append(
+            tuple(
+                None if layer.cached_bytes is None or not layer.bytes else min(1.0, layer.cached_bytes / layer.bytes)
+                for layer in residency.layers
+            )
+        )
+
+
+class Box:
+    """All watched models, in the order in which the box gives them."""
+
+    def __init__(self) -> None:
+        self.sample: MonitorSample | None = None
+        self.watched: list[Watched] = []
+        self._known: dict[Key, Watched] = {}
+
+    def take(self, sample: MonitorSample) -> None:
+        """One more sample. What is no longer in it is forgotten."""
+        self.sample = sample
+        known: dict[Key, Watched] = {}
+        for model in sample.models:
+            key = key_of(model)
+            known[key] = self._known.get(key) or Watched()
+            known[key].take(model, sample)
+        self._known = known
+        self.watched = list(known.values())
+
+
+def key_of(model: WatchedModel) -> Key:
+    """What stays the same of a model from sample to sample."""
+    return model.pid, model.started_ticks, "" if model.pid is not None else name_of(model)
+
+
+def name_of(model: WatchedModel) -> str:
+    """The model's name: by its header, else its file's, else the server's word for it."""
+    if model.models:
+        main = model.models[0]
+        return main.name or main.path.rpartition("/")[2]
+    return model.server.model if model.server else ""
+
+
+def reasons(model: WatchedModel) -> list[Missing]:
+    """Everything that is not known of a model, with its reasons."""
+    found = [entry for held in model.models for entry in held.missing]
+    found += model.missing
+    if model.paging is not None:
+        found += model.paging.missing
+    found += [entry for residency in model.residency for entry in residency.missing]
+    if model.server is not None:
+        found += model.server.missing
+    return list(dict.fromkeys(found))
+
+
+def _ours(devices: tuple[DeviceMemory, ...], model: WatchedModel) -> tuple[DeviceMemory, ...]:
+    # How a process's share is spread over several devices is not told.
+    return (replace(devices[0], ours_bytes=model.vram_bytes),) if len(devices) == 1 else devices

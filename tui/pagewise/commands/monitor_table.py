@@ -1,0 +1,87 @@
+"""A sample of the monitor as lines of text: one row for each process that holds a model, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pagewise.app.figures import count, percent, rate, share, significant, size
+from pagewise.app.visible import visible_line
+from pagewise.readings import MonitorSample, WatchedModel
+
+_HEADINGS = ("PID", "PROGRAM", "MODEL", "QUANT", "HELD", "IN RAM", "PRIVATE", "CPU", "VRAM", "PAGE-IN", "TOK/S", "KV")
+_RIGHT = frozenset({"PID", "IN RAM", "PRIVATE", "CPU", "VRAM", "PAGE-IN", "TOK/S", "KV"})
+_WIDEST = {"PROGRAM": 14, "MODEL": 30}
+_WORTH_SAYING = ("mappings", "open files", "process", "residency", "paging")
+NOTHING = (
+    "No process that can be looked into holds a GGUF model.",
+    "Start one (llama-server, Ollama, pagewise, …), or name a file with --file, a server with --url.",
+)
+
+
+def table(sample: MonitorSample) -> list[str]:
+    """The lines."""
+    lines: list[str] = []
+    if sample.models:
+        lines += _columns([_HEADINGS, *map(_row, sample.models)])
+        for model in sample.models:
+            lines += _below(model)
+    else:
+        lines += NOTHING
+    lines += [f"note: {visible_line(entry.why)}" for entry in sample.missing]
+    return lines
+
+
+def _row(model: WatchedModel) -> tuple[str, ...]:
+    main = model.models[0] if model.models else None
+    residency = model.residency[0] if model.residency else None
+    server = model.server
+    name = (main.name or main.path.rpartition("/")[2]) if main else (server.model if server else "")
+    more = f" +{len(model.models) - 1}" if len(model.models) > 1 else ""
+    return (
+        "–" if model.pid is None else str(model.pid),
+        visible_line(model.program),
+        (visible_line(name) or "n/a") + more,
+        (main.quant if main else "") or "n/a",
+        main.held if main else "n/a",
+        percent(share(residency.file_cached_bytes, residency.file_bytes)) if residency else "n/a",
+        size(model.anon_bytes),
+        percent(model.cpu_pct),
+        size(model.vram_bytes),
+        rate(model.paging.page_in_bytes_s) if model.paging else "n/a",
+        "n/a" if server is None or server.decode_rate is None else significant(server.decode_rate),
+        percent(server.kv_pct) if server else "n/a",
+    )
+
+
+def _below(model: WatchedModel) -> list[str]:
+    who = "–" if model.pid is None else str(model.pid)
+    lines = []
+    if model.state == "ended":
+        return [f"{who}: it has ended."]
+    for held in model.models:
+        where = f"{who}: {visible_line(held.path)}, {size(held.file_bytes)}"
+        layers = "" if held.n_layer is None else f", {count(held.n_layer)} layers"
+        lines.append(f"{where}{layers}, found by {' and '.join(held.found_by)}")
+        lines += [f"{who}: {visible_line(entry.why)}" for entry in held.missing]
+    if model.verdict is not None:
+        lines.append(f"{who}: bound by {visible_line(model.verdict.bound_by)}. {visible_line(model.verdict.why)}")
+    told = [entry.why for entry in model.missing if entry.metric in _WORTH_SAYING]
+    if model.server is not None:
+        told += [entry.why for entry in model.server.missing if entry.metric == "server"]
+    return lines + [f"{who}: {visible_line(why)}" for why in told]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    cut = [[_cut(cell, _WIDEST.get(heading, 99)) for heading, cell in zip(_HEADINGS, row, strict=True)] for row in rows]
+    widths = [max(len(row[column]) for row in cut) for column in range(len(_HEADINGS))]
+    return [
+        "  ".join(
+            cell.rjust(width) if heading in _RIGHT else cell.ljust(width)
+            for heading, cell, width in zip(_HEADINGS, row, widths, strict=True)
+        ).rstrip()
+        for row in cut
+    ]
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,107 @@
+"""A sample in Prometheus' text format (version 0.0.4). What is not known is left out, never written as 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pagewise.readings import MonitorSample, WatchedModel
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "pagewise_"
+
+
+class _Family(NamedTuple):
+    name: str
+    help: str
+    points: list[tuple[dict[str, str], float]]
+
+
+def exposition(sample: MonitorSample) -> str:
+    """The whole page."""
+    families: dict[str, _Family] = {}
+
+    def point(name: str, help: str, labels: dict[str, str], value: float | None) -> None:
+        family = families.setdefault(name, _Family(name, help, []))
+        if value is not None:
+            family.points.append((labels, float(value)))
+
+    point("sample_time_seconds", "When this was read, in seconds since 1970.", {}, sample.time_s)
+    point("sample_cost_seconds", "CPU time that the sample took.", {}, sample.cost_ms / 1000.0)
+    memory = sample.memory
+    point("box_memory_total_bytes", "RAM of the box.", {}, memory.total_bytes)
+    point("box_memory_available_bytes", "RAM that is available.", {}, memory.available_bytes)
+    for device in sample.devices.devices:
+        labels = {"device": str(device.index), "name": device.name}
+        point("device_memory_total_bytes", "Memory of the device.", labels, device.total_bytes)
+        point("device_memory_used_bytes", "Memory of the device that is in use.", labels, device.used_bytes)
+        point("device_utilization_percent", "Time in which the device was busy.", labels, device.utilization_pct)
+        point("device_power_watts", "Power that the device draws.", labels, device.power_w)
+    for model in sample.models:
+        for name, help, labels, value in _points(model):
+            point(name, help, labels, value)
+    return "".join(_written(family) for family in families.values() if family.points)
+
+
+def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], float | None]]:
+    main = model.models[0] if model.models else None
+    labels = {
+        "pid": "" if model.pid is None else str(model.pid),
+        "program": model.program,
+        "model": (main.name or main.path.rpartition("/")[2]) if main else (model.server.model if model.server else ""),
+    }
+    yield "model_up", "1 while the process runs.", labels, 1.0 if model.state == "running" else 0.0
+    yield "process_resident_bytes", "RAM of the process.", labels, model.rss_bytes
+    yield "process_file_bytes", "RAM of the process that is pages of files.", labels, model.file_bytes
+    yield "process_private_bytes", "RAM of the process that is its own.", labels, model.anon_bytes
+    yield "process_threads", "Threads of the process.", labels, model.threads
+    yield "process_cpu_percent", "CPU of the process, 100 for one core.", labels, model.cpu_pct
+    yield "process_device_memory_bytes", "Device memory of the process.", labels, model.vram_bytes
+    if model.paging is not None:
+        paging = model.paging
+        yield "page_in_bytes_per_second", "Bytes read from disk for the process.", labels, paging.page_in_bytes_s
+        yield "stalls_per_second", "Page faults that waited for the disk.", labels, paging.stalls_s
+        refaults = {**labels, "scope": paging.refault_scope}
+        yield "refault_bytes_per_second", "Bytes read again after reclaim.", refaults, paging.refault_bytes_s
+    for residency in model.residency:
+        file = {**labels, "file": residency.path, "meaning": residency.meaning}
+        yield "file_bytes", "Size of the model's files.", file, residency.file_bytes
+        yield "file_resident_bytes", "Bytes of the model's files in RAM.", file, residency.file_cached_bytes
+        for layer in residency.layers:
+            named = {**file, "layer": layer.name}
+            yield "layer_bytes", "Size of the layer's weights.", named, layer.bytes
+            yield "layer_resident_bytes", "Bytes of the layer in RAM.", named, layer.cached_bytes
+            yield "layer_reclaimed_bytes", "Bytes of the layer that reclaim took.", named, layer.reclaimed_bytes
+    if model.server is not None:
+        server = model.server
+        asked = {**labels, "url": server.url}
+        yield "decode_tokens_per_second", "Output tokens a second.", asked, server.decode_rate
+        yield "prefill_tokens_per_second", "Prompt tokens evaluated a second.", asked, server.prefill_rate
+        estimated = {**asked, "estimate": "true" if server.ttft_is_estimate else "false"}
+        ttft = None if server.ttft_ms is None else server.ttft_ms / 1000.0
+        yield "time_to_first_token_seconds", "TTFT of the last requests.", estimated, ttft
+        yield "kv_cache_tokens", "Tokens in the KV cache.", asked, server.kv_used
+        yield "kv_cache_size_tokens", "Tokens that the KV cache can hold.", asked, server.kv_size
+        yield "requests_processing", "Requests being answered.", asked, server.processing
+        yield "requests_waiting", "Requests that wait.", asked, server.waiting
+
+
+def _written(family: _Family) -> str:
+    name = _PREFIX + family.name
+    lines = [f"# HELP {name} {family.help}\n# TYPE {name} gauge\n"]
+    lines += [f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in family.points]
+    return "".join(lines)
+
+
+def _labels(labels: dict[str, str]) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
