@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pagewise.profiles.cost import change_class
-from pagewise.settings import Profile, Sampling
+from pagewise.settings import Keep, Profile, Sampling
 
 BASE = Profile(name="base")
 
@@ -36,6 +36,8 @@ BASE = Profile(name="base")
         ({"tensor_split": (1.0, 2.0)}, "model"),
         ({"tensor_overrides": ("a=CPU",)}, "model"),
         ({"load_mode": "none"}, "model"),
+        ({"placement": "off"}, "model"),
+        ({"placement": Keep("2GiB")}, "model"),
         ({"repack": "off", "n_ctx": 8, "threads": 2}, "model"),
     ],
 )
@@ -53,6 +55,14 @@ def test_every_key_of_the_schema_has_a_class() -> None:
 
 def test_without_a_model_a_process_is_needed() -> None:
     assert change_class(None, BASE)[0] == "process"
+
+
+def test_a_key_that_becomes_a_table_is_shown_as_a_whole() -> None:
+    kept = msgspec.structs.replace(BASE, placement=Keep("2GiB"))
+    assert change_class(BASE, kept)[1] == ("placement: auto → keep 2GiB",)
+    assert change_class(kept, BASE)[1] == ("placement: keep 2GiB → auto",)
+    more = msgspec.structs.replace(BASE, placement=Keep("3GiB"))
+    assert change_class(kept, more)[1] == ("placement.keep: 2GiB → 3GiB",)
 
 
 def test_reasons_name_the_keys_of_the_class_with_both_values() -> None:

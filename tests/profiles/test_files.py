@@ -10,7 +10,7 @@ from pagewise.messages import Failure
 from pagewise.profiles.errors import ProfileError
 from pagewise.profiles.files import load_all, parse_file, resolve
 from pagewise.profiles.schema import valid_keys
-from pagewise.settings import Profile
+from pagewise.settings import Keep, Profile
 
 
 @pytest.fixture
@@ -91,6 +91,9 @@ def test_another_model_does_not_inherit_the_quant_level(user: Path) -> None:
         ("tensor_split = [0.5, inf]\n", 1, "a list of numbers", "tensor_split"),
         ('system_prompt = """\nn_ctx = "x"\n"""\nn_ctx = "x"\n', 4, "a whole number", "n_ctx"),
         ("sampling = 3\n", 1, "a table", "sampling"),
+        ('placement = "of"\n', 1, '"auto" or "off" or a table such as { keep', "placement"),
+        ('placement = { keep = "12" }\n', 1, "a table such as", "placement"),
+        ('[placement]\nkept = "12GiB"\n', 1, "a table such as", "placement"),
         ("extends = 3\n", 1, "the name of a profile", "quotes"),
         ("model = ''\n", 1, "the path of a GGUF file", "path"),
         ("n_ctx = 99999999999999999999999999\n", 1, "a whole number", "n_ctx"),
@@ -187,10 +190,19 @@ def test_asking_for_a_profile_that_is_not_there_names_the_nearest(user: Path) ->
         ("system_prompt=true", "system_prompt", "true"),
         ("swa_full=true", "swa_full", True),
         ("model=guide", "model", "guide"),
+        ("placement=off", "placement", "off"),
+        ('placement={keep = "1.5 GiB"}', "placement", Keep("1.5 GiB")),
     ],
 )
 def test_an_override_is_read_as_toml_or_else_as_text(user: Path, override: str, key: str, value: object) -> None:
     assert getattr(resolve("guide", [override], user=user), key) == value
+
+
+def test_the_memory_a_model_may_keep_is_read_from_a_table(user: Path) -> None:
+    write(user, "mine", '[placement]\nkeep = "800MiB"\n')
+    placement = load_all(user).profiles["mine"].placement
+    assert isinstance(placement, Keep)
+    assert placement.bytes == 800 * 1024**2
 
 
 def test_later_overrides_win_and_sampling_keys_leave_the_others(user: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+KeptBytes = Annotated[str, Meta(pattern=r"^[0-9]{1,6}(\.[0-9]{1,3})? ?[MG]iB$")]
 LoadMode = Literal["auto", "mmap", "mlock", "none", "direct"]
 Count = Annotated[int, Meta(ge=1, le=16_777_216)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -32,6 +33,22 @@ class Sampling(Struct, frozen=True, forbid_unknown_fields=True):
     stop: tuple[str, ...] = ()
 
 
+class Keep(Struct, frozen=True, forbid_unknown_fields=True):
+    """How much of a mapped model may stay in memory."""
+
+    keep: KeptBytes
+    """Such as ``12GiB`` or ``800MiB``."""
+
+    @property
+    def bytes(self) -> int:
+        """The same as a number."""
+        unit = 1024**3 if self.keep.endswith("GiB") else 1024**2
+        return int(float(self.keep[:-3]) * unit)
+
+    def __str__(self) -> str:
+        return f"keep {self.keep}"
+
+
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """Which model, where its layers live, its context and its sampling. Every field has a working default."""
 
@@ -49,6 +66,8 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     tensor_overrides: tuple[str, ...] = ()
     """Each ``REGEX=BUFFER TYPE``, such as ``ffn_.*_exps=CPU``; the first that matches a tensor's name wins."""
     load_mode: LoadMode = "auto"
+    placement: Literal["auto", "off"] | Keep = "auto"
+    """Of a mapped model larger than memory: keep what fits and stream the rest; ``off`` leaves it to the kernel."""
     repack: Literal["auto", "on", "off"] = "auto"
     """Copy weights into a layout of the processor's own; ``auto`` is off until it was measured to be faster here."""
     n_ctx: Annotated[int, Meta(ge=0, le=16_777_216)] = 4096

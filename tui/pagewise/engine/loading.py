@@ -19,6 +19,7 @@ from pagewise.engine.llamacpp.template import TemplateProcess
 from pagewise.engine.memory import available_bytes
 from pagewise.engine.prompt import Prompts
 from pagewise.engine.running import Held, Running
+from pagewise.engine.streaming import Streaming
 from pagewise.guide.cache import provide
 from pagewise.guide.files import GuideError
 from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo
@@ -122,12 +123,16 @@ class Loader:
 
         model = load_model(source.file, profile, progress=progress, cancelled=lambda: self._interrupt.raised)
         load_ms = (time.perf_counter() - began) * 1000
+        streaming = None
         try:
             began = time.perf_counter()
             self._progress(id, "context", 0, 0)
             places = placement(model, log.since(mark))
-            context = Context(model, profile, self._interrupt.flag)
+            streaming = Streaming.wanted(model, places.layers, profile)
+            context = Context(model, profile, self._interrupt.flag, streaming.callback if streaming else None)
         except Exception:
+            if streaming is not None:
+                streaming.close()
             model.free()
             raise
         prompts = Prompts(model.vocabulary, model.chat_template, self._templates)
@@ -140,9 +145,12 @@ class Loader:
             profile,
             load_ms=load_ms,
             notes=tuple(note for note in notes if note),
+            streaming=streaming,
         )
         try:
             self._progress(id, "warm", 0, 0)
+            if streaming is not None:
+                streaming.settle(context)
             running.warm()
             if self._interrupt.raised:
                 raise Cancelled
@@ -214,7 +222,7 @@ def _describe(running: Running, context_ms: float) -> ModelInfo:
         kv_bytes_per_token=kv_bytes_per_token(context),
         load_ms=running.load_ms,
         context_ms=context_ms,
-        notes=(*running.notes, *context.notes, *_limits(running)),
+        notes=(*running.notes, *context.notes, *_streamed(running), *_limits(running)),
     )
 
 
@@ -223,6 +231,10 @@ def _load_mode(running: Running) -> str:
     if asked != "auto":
         return asked
     return "mmap" if any(layer.mapped_bytes for layer in running.placement.layers) else "none"
+
+
+def _streamed(running: Running) -> list[str]:
+    return [running.streaming.note] if running.streaming is not None and running.streaming.note else []
 
 
 def _limits(running: Running) -> list[str]:

@@ -15,6 +15,7 @@ from pagewise.engine.llamacpp.placement import Placement
 from pagewise.engine.llamacpp.probe import LayerProbe
 from pagewise.engine.memory import available_bytes
 from pagewise.engine.prompt import Prompts
+from pagewise.engine.streaming import Streaming
 from pagewise.models.layers import INPUT, OUTPUT, layer_of
 from pagewise.settings import Profile
 
@@ -39,8 +40,10 @@ class Running:
         *,
         load_ms: float,
         notes: tuple[str, ...],
+        streaming: Streaming | None = None,
     ) -> None:
         """``notes``: what the person should know of how the weights were loaded."""
+        self.streaming = streaming
         self.model = model
         self.load_ms = load_ms
         self.notes = notes
@@ -55,8 +58,11 @@ class Running:
 
     def _take(self, context: Context) -> None:
         self.context = context
-        self.sequence = Sequence(context, PieceSize(context.n_ubatch, self._grain, context.threads.batch))
-        self.probe = LayerProbe(context, self.placement.layers, self._page_in)
+        streaming = self.streaming
+        self.sequence = Sequence(
+            context, PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=bool(streaming)), streaming
+        )
+        self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
 
     def set_live(self, profile: Profile) -> None:
         """Sampling, threads and probe of ``profile`` are in force from the next token on."""
@@ -72,13 +78,14 @@ class Running:
         ``usable`` says that not even that could be made.
         """
         former = self.profile
+        follower = self.streaming.callback if self.streaming else None
         # Both contexts may not fit side by side, so the cache waits in RAM between them.
         held = self.take_cache()
         self.context.free()
         try:
-            context = Context(self.model, profile, stop_flag)
+            context = Context(self.model, profile, stop_flag, follower)
         except Failed:
-            self._take(Context(self.model, former, stop_flag))
+            self._take(Context(self.model, former, stop_flag, follower))
             self.put_cache(held)
             raise
         self.profile = profile
@@ -115,6 +122,8 @@ class Running:
     def free(self) -> None:
         """Let go of all memory."""
         self.context.free()
+        if self.streaming is not None:
+            self.streaming.close()
         self.model.free()
         if self._page_in is not None:
             self._page_in.close()

@@ -46,6 +46,8 @@ class Turn:
         timing = self._clock.timing(kv_used=running.sequence.used, n_ctx=running.context.n_ctx, cold=running.cold)
         if self._clock.n_output:
             running.cold = False
+        if running.streaming is not None and (trouble := running.streaming.trouble()) is not None:
+            self._events.send(Notice(trouble))
         self._events.send(Finished(self._request.id, reason, timing, failure))
 
     def _answer(self) -> StopReason:

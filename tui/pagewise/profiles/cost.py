@@ -40,7 +40,7 @@ def _reasons(old: Profile, new: Profile, keys: list[str]) -> tuple[str, ...]:
     reasons: list[str] = []
     for key in keys:
         before, after = getattr(old, key), getattr(new, key)
-        if isinstance(before, msgspec.Struct):
+        if isinstance(before, msgspec.Struct) and type(before) is type(after):
             reasons += [
                 _reason(f"{key}.{inner}", getattr(before, inner), getattr(after, inner))
                 for inner in before.__struct_fields__

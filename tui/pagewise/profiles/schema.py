@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from pagewise.settings import Profile, Sampling
+from pagewise.settings import Keep, Profile, Sampling
 
 EXTENDS = "extends"
 _NOT_IN_FILES = frozenset({"source"})
@@ -171,7 +171,7 @@ def _words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.VarTupleType):
         return "a list of " + ("numbers, 0 or more" if isinstance(kind.item_type, inspect.FloatType) else "texts")
     if isinstance(kind, inspect.StructType):
-        return "a table, [sampling]"
+        return 'a table such as { keep = "12GiB" }' if kind.cls is Keep else "a table, [sampling]"
     return "a text in quotes"
 
 

@@ -67,8 +67,13 @@ def context_params(profile: Profile, n_ctx_train: int, weights: int) -> Any:
 class Context:
     """A llama_context with one sequence. ``free`` it before its model."""
 
-    def __init__(self, model: Model, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char]) -> None:
-        """``stop_flag``: memory whose first byte is not 0 once decoding is to be aborted. Raises Failed."""
+    def __init__(
+        self, model: Model, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char], follower: Any = None
+    ) -> None:
+        """``stop_flag``: memory whose first byte is not 0 once decoding is to be aborted. Raises Failed.
+
+        ``follower`` is an EvalCallback that is asked about every node of every graph; it must outlive the context.
+        """
         self.model = model
         self.notes: list[str] = []
         if profile.n_ctx > model.n_ctx_train > 0:
@@ -78,6 +83,8 @@ class Context:
             )
         self.threads = threads_of(profile, model.file.bytes)
         params = context_params(profile, model.n_ctx_train, model.file.bytes)
+        if follower is not None:
+            params.cb_eval = ctypes.cast(follower, type(params.cb_eval))
         mark = log.mark()
         self.pointer = llama_cpp.llama_init_from_model(model.pointer, params)
         if not self.pointer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from llama_cpp import llama_cpp
 
@@ -41,16 +41,28 @@ class _Checkpoint(NamedTuple):
     state: Any
 
 
+class Around(Protocol):
+    """Something that goes along with every evaluation."""
+
+    def begin(self) -> None:
+        """One is about to begin."""
+
+    def end(self) -> None:
+        """It has ended, however it did."""
+
+
 class Sequence:
     """The one sequence of a context: what was evaluated, token by token."""
 
-    def __init__(self, context: Context, pieces: PieceSize) -> None:
+    def __init__(self, context: Context, pieces: PieceSize, around: Around | None = None) -> None:
+        """``around`` is told of every evaluation."""
         self.context = context
         self.ids: list[int] = []
         """The tokens in the KV cache, in order."""
         self.inside_ns = 0
         """Time spent inside llama.cpp so far."""
         self._pieces = pieces
+        self._around = around
         self._checkpoints: list[_Checkpoint] = []
         model = context.model
         self._stateful = model.recurrent or model.hybrid
@@ -128,8 +140,12 @@ class Sequence:
     def _decode(self, batch: Any, ids: list[int] | tuple[int, ...]) -> None:
         mark = log.mark()
         before = time.perf_counter_ns()
+        if self._around is not None:
+            self._around.begin()
         result = llama_cpp.llama_decode(self.context.pointer, batch)
         llama_cpp.llama_synchronize(self.context.pointer)
+        if self._around is not None:
+            self._around.end()
         self.inside_ns += time.perf_counter_ns() - before
         if result == _DONE:
             self.ids.extend(ids)

@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 import time
+from pathlib import Path
 
 from pagewise.engine.llamacpp.model import ModelFile
 from pagewise.models.layers import layer_ranges
@@ -14,6 +15,7 @@ from pagewise.readings import LayerPlacement
 _CACHESTAT = 451
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SHARE = 0.01
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Range(ctypes.Structure):
@@ -87,3 +89,16 @@ class PageIn:
             pages[name] = pages.get(name, 0) + stat.cache * _PAGE
         self._spent_s += time.perf_counter() - began
         return pages
+
+
+def cached_bytes(path: Path) -> int:
+    """Bytes of a file that are in the page cache. Raises OSError where the system does not say."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stat, whole = _Stat(), _Range(0, 0)
+    try:
+        if _libc.syscall(_CACHESTAT, descriptor, ctypes.byref(whole), ctypes.byref(stat), 0):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(descriptor)
+    return int(stat.cache) * _PAGE

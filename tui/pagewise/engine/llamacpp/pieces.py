@@ -31,11 +31,13 @@ class PieceSize:
     Sizes are powers of two up to ``n_ubatch``, so that a fast model always gets whole micro-batches and the same bits.
     """
 
-    def __init__(self, n_ubatch: int, grain: Grain, threads: int) -> None:
+    def __init__(self, n_ubatch: int, grain: Grain, threads: int, *, whole: bool = False) -> None:
+        """``whole``: always whole micro-batches, since every piece reads all the weights that are not in memory."""
         self._n_ubatch = n_ubatch
         self._share = grain.share
         self._rate: float | None = None
         guess = _PATIENCE_S * _SLOW_CORE * threads / (2 * grain.weights) if grain.weights else _FIRST_ON_DEVICE
+        self._whole = whole
         self._size = self._rounded(guess)
 
     @property
@@ -52,7 +54,7 @@ class PieceSize:
         self._size = self._rounded(self._rate * _PATIENCE_S / self._share)
 
     def _rounded(self, wanted: float) -> int:
-        if wanted >= self._n_ubatch:
+        if wanted >= self._n_ubatch or self._whole:
             return self._n_ubatch
         size = _SMALLEST
         while size * 2 <= wanted:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import resource
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pagewise.engine.llamacpp import library
@@ -19,14 +20,25 @@ from pagewise.models.layers import INPUT, OUTPUT
 from pagewise.readings import LayerClock, LayerPlacement
 
 _SUFFIX = re.compile(r"-(\d+)$")
+Asked = Callable[[int, bool, Any], bool]
+"""An eval callback as Python sees it: (tensor, ask, user data)."""
+Listen = Callable[["Asked | None"], None]
 _NO_CALLBACK = library.EvalCallback(0)
 
 
 class LayerProbe:
     """Probes one token at a time on one context. Make a new one for a new context."""
 
-    def __init__(self, context: Context, placement: tuple[LayerPlacement, ...], page_in: PageIn | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        placement: tuple[LayerPlacement, ...],
+        page_in: PageIn | None,
+        listen: Listen | None = None,
+    ) -> None:
+        """``listen``: takes the place of the scheduler where another callback is on it for good."""
         self._scheduler = scheduler_of(context.pointer) if library.set_eval_callback and library.tensor_name else None
+        self._listen = listen
         self._devices = {layer.name: layer.device for layer in placement}
         self._page_in = page_in
         self._learn = library.EvalCallback(self._learning)
@@ -44,7 +56,7 @@ class LayerProbe:
     @property
     def available(self) -> bool:
         """Whether this build lets us set the callback on the scheduler."""
-        return self._scheduler is not None
+        return self._scheduler is not None or self._listen is not None
 
     def arm(self) -> None:
         """The next evaluation is probed."""
@@ -54,14 +66,20 @@ class LayerProbe:
             self._names = []
         if self._page_in is not None:
             self._page_in.before()
-        library.set_eval_callback(self._scheduler, self._ask if self._wanted else self._learn, None)
+        if self._listen is not None:
+            self._listen(self._asking if self._wanted else self._learning)
+        else:
+            library.set_eval_callback(self._scheduler, self._ask if self._wanted else self._learn, None)
         self._start_stalls = _stalls()
         self._start_ns = time.perf_counter_ns()
 
     def disarm(self, token: int) -> LayerClock | None:
         """Take the callback away. What the layers of output token ``token`` took, or None where this probe was lost."""
         end_ns, end_stalls = time.perf_counter_ns(), _stalls()
-        library.set_eval_callback(self._scheduler, _NO_CALLBACK, None)
+        if self._listen is not None:
+            self._listen(None)
+        else:
+            library.set_eval_callback(self._scheduler, _NO_CALLBACK, None)
         if not self._wanted:
             self._wanted, self._n_nodes = boundaries(self._names), len(self._names)
             return None
