@@ -28,6 +28,7 @@ from pagewise.messages import (
     Hello,
     HostHello,
     Load,
+    Monitor,
     Notice,
     Quit,
     Reading,
@@ -35,6 +36,7 @@ from pagewise.messages import (
     SetRate,
     Stop,
 )
+from pagewise.monitor.feed import MonitorFeed
 from pagewise.readings import Snapshot
 
 DEFAULT_HZ = 2.0
@@ -60,6 +62,7 @@ class Session:
         )
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
+        self._monitor = MonitorFeed(outlet.send)
         self._watchdog = Watchdog(self._owed, limits or Limits())
 
     @property
@@ -81,6 +84,8 @@ class Session:
             case Stop(id=id):
                 if not self._turns.stop(id):
                     self._loads.stop(id)
+            case Monitor():
+                self._monitor.handle(command)
             case Release():
                 self._loads.release()
             case Quit():
@@ -88,6 +93,7 @@ class Session:
 
     async def close(self) -> None:
         """End the engine and all that is under way."""
+        self._monitor.close()
         self._loads.close()
         self._watchdog.stop()
         self._judge.close()
