@@ -14,6 +14,7 @@ from pagewise import __version__
 from pagewise.host.judge import Judge
 from pagewise.host.loads import Loads
 from pagewise.host.outlet import Outlet
+from pagewise.host.profiler import Profiler
 from pagewise.host.sampler import Sampler
 from pagewise.host.slot import EngineSlot
 from pagewise.host.supervise import Engine
@@ -30,6 +31,8 @@ from pagewise.messages import (
     Load,
     Monitor,
     Notice,
+    ProfileOperators,
+    ProfileStacks,
     Quit,
     Reading,
     Release,
@@ -60,6 +63,7 @@ class Session:
         self._slot = EngineSlot(
             engine_command, engine_log, outlet, self._sampler, self._on_stream, self._on_turn_event, self._on_lost
         )
+        self._profiler = Profiler(self._slot, outlet.send)
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
         self._monitor = MonitorFeed(outlet.send)
@@ -86,6 +90,8 @@ class Session:
                     self._loads.stop(id)
             case Monitor():
                 self._monitor.handle(command)
+            case ProfileStacks() | ProfileOperators():
+                self._profiler.handle(command)
             case Release():
                 self._loads.release()
             case Quit():
@@ -98,6 +104,7 @@ class Session:
         self._watchdog.stop()
         self._judge.close()
         self._sampler.stop()
+        await self._profiler.close()
         await self._slot.end()
 
     def _greet(self, protocol: int) -> None:
