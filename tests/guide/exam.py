@@ -93,7 +93,7 @@ async def answers(quant: str, asked: Iterable[str], max_tokens: int = 160) -> li
     try:
         events = client.events()
         profile = Profile(name="exam", model="guide", quant=None if quant == "F16" else quant, n_ctx=512, probe_every=0)
-        await client.send(Load(1, profile))
+        client.send(Load(1, profile))
         async for event in events:
             if isinstance(event, LoadFailed):
                 raise AssertionError(f"{event.failure}")
@@ -103,7 +103,7 @@ async def answers(quant: str, asked: Iterable[str], max_tokens: int = 160) -> li
                 break
         sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
         for number, text in enumerate(asked, start=2):
-            await client.send(Generate(number, (ChatMessage("user", text),), sampling))
+            client.send(Generate(number, (ChatMessage("user", text),), sampling))
             pieces: list[str] = []
             async for event in events:
                 if isinstance(event, Tokens) and event.id == number:

@@ -2,7 +2,8 @@
 
 Words for a load: ``refuses`` (and forgets the former profile), ``keeps`` (refuses and still holds the former),
 ``dies``, ``hangs``, ``hears`` (waits for its Stop and answers it). For a turn: ``mute`` (never answers), ``deaf`` (does
-not honour Stop), ``babbles`` (writes what is no frame), ``aborts`` (says GGML_ASSERT and ends after three tokens).
+not honour Stop), ``floods`` (does not wait between tokens), ``babbles`` (writes what is no frame), ``aborts`` (says
+GGML_ASSERT and ends after three tokens).
 For its start: the file named by ``FAKE_ENGINE_DEAD``, where it exists, makes it end at once.
 """
 
@@ -100,7 +101,8 @@ class FakeEngine:
                 os.write(2, b"model.cpp:12: GGML_ASSERT(n_tokens > 0) failed\n")
                 os.abort()
             self.send(messages.Tokens(request.id, (n,), f" {n}", n + 1, n + 11, 2.0))
-            time.sleep(TOKEN_S)
+            if "floods" not in words:
+                time.sleep(TOKEN_S)
         clock = LayerClock(2, 2.0, ("input", "0", "output"), (0.1, 1.5, 0.4), ("CPU",) * 3, (), (), 0.0)
         self.send(messages.Layers(request.id, clock))
         self.send(messages.Finished(request.id, reason, timing(n + 1)))

@@ -44,14 +44,14 @@ def replies(home: dict[str, str]) -> list:
         history.close()
 
 
-def children(session: Session, word: str) -> list[psutil.Process]:
-    """The descendants of the program whose command line names ``word``."""
+def engines(session: Session) -> list[psutil.Process]:
+    """The engine processes below the program, without their own children."""
     found = []
     for process in psutil.Process(session.process.pid).children(recursive=True):
         try:
-            if any(word in part for part in process.cmdline()):
+            if "pagewise.engine" in process.cmdline() and "pagewise.engine" not in process.parent().cmdline():
                 found.append(process)
-        except psutil.NoSuchProcess:
+        except (psutil.NoSuchProcess, AttributeError):
             continue
     return found
 
@@ -109,12 +109,12 @@ def test_a_killed_engine_is_replaced_and_the_conversation_goes_on(home: dict[str
         session.wait_for("in RAM", 60)
         ask(session, "Go on")
         session.wait_until(lambda: bool(replies(home)) and len(replies(home)[0].ids) > 5, "some tokens", 60)
-        (engine,) = children(session, "pagewise.engine")
+        (engine,) = engines(session)
         engine.kill()
         session.wait_until(lambda: replies(home)[0].reason == "engine lost", "the loss on disk", 30)
         assert len(replies(home)[0].ids) > 5
         session.wait_until(
-            lambda: bool(children(session, "pagewise.engine")) and children(session, "pagewise.engine")[0] != engine,
+            lambda: bool(engines(session)) and engines(session)[0] != engine,
             "another engine",
             30,
         )

@@ -83,7 +83,9 @@ def test_no_bandwidth_is_named_below_the_threshold(kind: str) -> None:
 
 
 def test_disk_where_it_takes_the_largest_share() -> None:
-    verdict = judge(changed(page_in_bytes=2.6e9, io_stalled=0.9, tpot_ms=4700.0, file_bytes=30_000_000_000))
+    verdict = judge(
+        changed(page_in_bytes=2.6e9, io_stalled=0.9, tpot_ms=4700.0, engine_cores=2.0, file_bytes=30_000_000_000)
+    )
     assert verdict.bound_by == "disk"
     assert "2.6 GB a token came from disk: of its 4,700 ms it waited 4,230 ms for the disk" in verdict.why
     assert "smaller quant" in verdict.advice
@@ -98,7 +100,7 @@ def test_disk_where_the_kernel_is_busy_bringing_pages_in() -> None:
 
 
 def test_disk_that_is_not_waited_for_is_not_the_limit() -> None:
-    verdict = judge(changed(page_in_bytes=30e6, io_stalled=0.1))
+    verdict = judge(changed(page_in_bytes=60e6, io_stalled=0.1))
     assert verdict.bound_by == "RAM bandwidth"
     assert any("came from disk" in sentence for sentence in verdict.reasoning)
 

@@ -29,6 +29,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("profiles", "f2", "F2", "Profiles", "Switch, and see before what it would change"),
     Action("open_model", "ctrl+o", "^O", "Open a model file", "Any GGUF file on disk, by its path"),
     Action("gauges", "f3", "F3", "Gauges", "Up, Down choose one; ? explains; Esc goes back"),
+    Action("monitor", "f5", "F5", "Monitor", "Every process of the box that holds a model"),
     Action("page_up", "pageup", "PageUp", "Scroll up", "A reply that comes does not pull it down"),
     Action("page_down", "pagedown", "PageDown", "Scroll down", "Towards the end of the conversation"),
     Action("follow", "end", "End", "Follow the reply", "Back to the end of the conversation"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from textual.message import Message
 
 from pagewise.messages import Failure
+from pagewise.readings import MonitorSample
 
 
 class Announcement(Message):
@@ -52,3 +53,11 @@ class SwitchFailed(Announcement):
         super().__init__()
         self.failure = failure
         self.restored = restored
+
+
+class BoxSampled(Announcement):
+    """One sample of all models on the box, for the monitor."""
+
+    def __init__(self, sample: MonitorSample) -> None:
+        super().__init__()
+        self.sample = sample

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pagewise import messages
 from pagewise.app.announcements import (
     Announcement,
+    BoxSampled,
     EntriesChanged,
     GivenBack,
     ReadoutChanged,
@@ -188,6 +189,11 @@ class Session:
         self._give_back()
         self._without_model()
 
+    def watch(self, command: messages.Monitor) -> None:
+        """Sample all models of the box as ``command`` says; each sample is announced."""
+        if self.host is not None:
+            self._client.send(command)
+
     # ---- events -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: messages.Event) -> None:
@@ -221,6 +227,8 @@ class Session:
                 self._go_on()
             case messages.EngineLost(failure=failure):
                 self._engine_lost(failure)
+            case messages.Monitored(sample=sample):
+                self._post(BoxSampled(sample))
             case messages.Notice(failure=failure):
                 self._remark(failure)
             case _:

@@ -20,6 +20,9 @@ from pagewise.readings import LayerPlacement, Snapshot
 if TYPE_CHECKING:
     from pagewise.instruments.portable import PortableSystemInstrument
 
+_GIVING_BACK_S = 2.5
+_LOOK_AGAIN_S = 0.05
+_SETTLED_BYTES = 16 << 20
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
@@ -35,7 +38,14 @@ class Gauges:
         self._residency: ResidencyInstrument | None = None
 
     def before_engine(self) -> None:
-        """No engine is up: what the devices hold now is not ours."""
+        """No engine is up: what the devices hold now is not ours, once they have given back what was."""
+        held = self._devices.used_bytes()
+        until = time.monotonic() + _GIVING_BACK_S
+        while held is not None and time.monotonic() < until:
+            time.sleep(_LOOK_AGAIN_S)
+            before, held = held, self._devices.used_bytes()
+            if held is None or held > before - _SETTLED_BYTES:
+                break
         self._devices.mark_baseline()
 
     def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:

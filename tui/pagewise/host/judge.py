@@ -82,7 +82,7 @@ class Judge:
             tiers=found,
             why_no_tiers=why,
             page_in_bytes=None if read is None else read * seconds / max(1, timing.n_output - 1),
-            io_stalled=rate(before.io_stall_s, after.io_stall_s, seconds) if before else None,
+            io_stalled=_stalled(before, after, seconds),
             io_scope=turn.pressure_scope,
             threads=model.threads,
             physical_cores=physical_cores(),
@@ -113,6 +113,15 @@ def _cores(before: Counts | None, after: Counts, seconds: float) -> tuple[float 
         rate(before.kernel_s, after.kernel_s, seconds),
         rate(before.box_busy_s, after.box_busy_s, seconds),
     )
+
+
+def _stalled(before: Counts | None, after: Counts, seconds: float) -> float | None:
+    """The kernel books the wait for a page that was taken and read again as one for memory as well."""
+    if before is None:
+        return None
+    io = rate(before.io_stall_s, after.io_stall_s, seconds)
+    memory = rate(before.memory_stall_s, after.memory_stall_s, seconds)
+    return max((stall for stall in (io, memory) if stall is not None), default=None)
 
 
 def _gpu_busy(turn: Turn) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from pagewise.host.gauges import Gauges
 from pagewise.readings import LayerPlacement, Snapshot
 
 MAX_HZ = 10.0
+_DRIVER_S = 3.0
 Value = TypeVar("Value")
 
 
@@ -31,6 +33,7 @@ class Sampler:
         self._gauges: Gauges | None = None
         self._rate_changed = asyncio.Event()
         self._on_blind = on_blind
+        self._looking: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._sample())
         self._task.add_done_callback(self._ended)
 
@@ -40,16 +43,16 @@ class Sampler:
         self._rate_changed.set()
 
     async def before_engine(self) -> None:
-        """Called when no engine is up and one is about to start."""
-        await self._in_thread(lambda: self._instruments().before_engine())
+        """Called when no engine is up and one is about to start, which a driver that hangs must not hold up."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._in_thread(lambda: self._instruments().before_engine()), _DRIVER_S)
 
-    async def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:
+    def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:
         """What the instruments read from now on."""
-        await self._in_thread(lambda: self._instruments().look_at(pid, path, placement))
-
-    async def snapshot(self) -> Snapshot:
-        """One snapshot now, whatever the rate."""
-        return await self._in_thread(lambda: self._instruments().sample())
+        task = asyncio.create_task(self._in_thread(lambda: self._instruments().look_at(pid, path, placement)))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+        task.add_done_callback(self._ended)
 
     async def peak_bytes_per_s(self, index: int) -> float | None:
         """Memory bandwidth that a device's own figures promise."""
@@ -87,4 +90,4 @@ class Sampler:
                 continue
             except asyncio.TimeoutError:
                 due = max(due + 1.0 / self._hz, loop.time())
-            self._on_snapshot(await self.snapshot())
+            self._on_snapshot(await self._in_thread(lambda: self._instruments().sample()))

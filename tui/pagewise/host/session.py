@@ -14,6 +14,7 @@ from pagewise import __version__
 from pagewise.host.judge import Judge
 from pagewise.host.loads import Loads
 from pagewise.host.outlet import Outlet
+from pagewise.host.profiler import Profiler
 from pagewise.host.sampler import Sampler
 from pagewise.host.slot import EngineSlot
 from pagewise.host.supervise import Engine
@@ -28,13 +29,17 @@ from pagewise.messages import (
     Hello,
     HostHello,
     Load,
+    Monitor,
     Notice,
+    ProfileOperators,
+    ProfileStacks,
     Quit,
     Reading,
     Release,
     SetRate,
     Stop,
 )
+from pagewise.monitor.feed import MonitorFeed
 from pagewise.readings import Snapshot
 
 DEFAULT_HZ = 2.0
@@ -58,8 +63,10 @@ class Session:
         self._slot = EngineSlot(
             engine_command, engine_log, outlet, self._sampler, self._on_stream, self._on_turn_event, self._on_lost
         )
+        self._profiler = Profiler(self._slot, outlet.send)
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
+        self._monitor = MonitorFeed(outlet.send)
         self._watchdog = Watchdog(self._owed, limits or Limits())
 
     @property
@@ -81,6 +88,10 @@ class Session:
             case Stop(id=id):
                 if not self._turns.stop(id):
                     self._loads.stop(id)
+            case Monitor():
+                self._monitor.handle(command)
+            case ProfileStacks() | ProfileOperators():
+                self._profiler.handle(command)
             case Release():
                 self._loads.release()
             case Quit():
@@ -88,10 +99,12 @@ class Session:
 
     async def close(self) -> None:
         """End the engine and all that is under way."""
+        self._monitor.close()
         self._loads.close()
         self._watchdog.stop()
         self._judge.close()
         self._sampler.stop()
+        await self._profiler.close()
         await self._slot.end()
 
     def _greet(self, protocol: int) -> None:

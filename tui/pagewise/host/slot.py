@@ -105,7 +105,7 @@ class EngineSlot:
             if engine.end is None:
                 self.engine = engine
             engine.send(Hello())
-            await self._sampler.look_at(engine.pid, None)
+            self._sampler.look_at(engine.pid, None)
             try:
                 hello = await asyncio.wait_for(answer, _START_S)
             except asyncio.TimeoutError:
@@ -133,7 +133,7 @@ class EngineSlot:
             answer = self._expect()
             engine.send(Load(id, profile, change))
             if change in ("model", "process") and path is not None:
-                await self._sampler.look_at(engine.pid, path)
+                self._sampler.look_at(engine.pid, path)
                 self._reading = asyncio.Event()
                 task = asyncio.create_task(self._tell_read_progress(id, path, engine.pid, self._reading))
                 self._tasks.add(task)
@@ -145,7 +145,7 @@ class EngineSlot:
             if isinstance(event, LoadFailed):
                 raise LoadRefused(event.failure, event.restored)
             assert isinstance(event, Loaded)
-            await self._sampler.look_at(engine.pid, Path(event.model.path), event.model.placement)
+            self._sampler.look_at(engine.pid, Path(event.model.path), event.model.placement)
             return event
 
     @contextlib.contextmanager
@@ -169,7 +169,7 @@ class EngineSlot:
         engine, self.engine = self.engine, None
         if engine is not None:
             await engine.dismiss(at_once)
-            await self._sampler.look_at(None, None)
+            self._sampler.look_at(None, None)
 
     async def end(self) -> None:
         """End the engine at once, for good."""

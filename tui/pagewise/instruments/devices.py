@@ -20,6 +20,11 @@ class DevicesInstrument:
         """Remember what is used before an engine's backend is up."""
         self._nvidia.mark_baseline()
 
+    def used_bytes(self) -> int | None:
+        """What all devices together hold; None without devices, or where they do not tell."""
+        held = [device.used_bytes for device in self.sample(None).devices if device.used_bytes is not None]
+        return sum(held) if held else None
+
     def peak_bytes_per_s(self, index: int) -> float | None:
         """Memory bandwidth that a device's own figures promise; None where it gives none."""
         return self._nvidia.peak_bytes_per_s(index)

@@ -8,8 +8,9 @@ from pagewise.instruments.system import physical_cores
 from pagewise.readings import Memory, Missing, Paging, ServerReadings, Verdict
 from pagewise.verdict.evidence import Evidence, Tier
 from pagewise.verdict.roofline import known_peak
-from pagewise.verdict.rules import FEW_TOKENS, NOTHING_BYTES, judge
+from pagewise.verdict.rules import FEW_TOKENS, judge
 
+_NOTHING_BYTES_S = 1e6
 _MOSTLY_WAITING_PCT = 50.0
 
 
@@ -83,7 +84,7 @@ def _of_tokens(
 def _waiting_for_disk(paging: Paging | None, memory: Memory, file_bytes: int) -> Verdict | None:
     if paging is None or paging.page_in_bytes_s is None or paging.io_pressure_pct is None:
         return None
-    if paging.page_in_bytes_s < NOTHING_BYTES or paging.io_pressure_pct < _MOSTLY_WAITING_PCT:
+    if paging.page_in_bytes_s < _NOTHING_BYTES_S or paging.io_pressure_pct < _MOSTLY_WAITING_PCT:
         return None
     whose = "its control group" if paging.pressure_scope == "cgroup" else "the whole box"
     why = (

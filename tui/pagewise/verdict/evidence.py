@@ -45,7 +45,7 @@ class Evidence(Struct, frozen=True):
     page_in_bytes: float | None
     """Read from disk by the engine for one token."""
     io_stalled: float | None
-    """Share of the time in which a task waited for I/O."""
+    """Share of the time in which a task waited for I/O, or for pages that reclaim had taken, whichever is more."""
     io_scope: str
     """``cgroup`` or ``box``: whose tasks."""
     threads: int
@@ -53,10 +53,10 @@ class Evidence(Struct, frozen=True):
     logical_cores: int
     engine_cores: float | None
     """Cores kept busy by the engine."""
-    kernel_cores: float | None
-    """The part of them that was spent in the kernel, such as bringing pages in."""
     other_cores: float | None
     """Cores kept busy by everything else."""
     gpu_busy_pct: float | None
     file_bytes: int
     ram_available_bytes: int | None
+    kernel_cores: float | None = None
+    """The part of ``engine_cores`` that was spent in the kernel, such as bringing pages in."""

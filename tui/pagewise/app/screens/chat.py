@@ -12,7 +12,7 @@ from textual.containers import Horizontal
 from textual.screen import Screen
 
 from pagewise.app.actions import ACTIONS
-from pagewise.app.announcements import EntriesChanged, GivenBack, ReadoutChanged, StateChanged, SwitchFailed
+from pagewise.app.announcements import BoxSampled, EntriesChanged, GivenBack, ReadoutChanged, StateChanged, SwitchFailed
 from pagewise.app.entries import Question
 from pagewise.app.screens.sheet import Sheet
 from pagewise.app.session import Session
@@ -275,6 +275,23 @@ class ChatScreen(Screen[None]):
     def _conversation_chosen(self, changed: bool | None) -> None:
         if changed:
             self.conversation_changed()
+
+    def action_monitor(self) -> None:
+        """Every process of the box that holds a model, ours in focus."""
+        from pagewise.app.screens.monitor import MonitorScreen
+        from pagewise.messages import Monitor
+
+        snapshot = self.session.readout.snapshot
+        ours = snapshot.engine_pid if snapshot is not None else None
+        self.app.push_screen(MonitorScreen(self.session.watch, Monitor(0.5), ours))
+
+    @on(BoxSampled)
+    def _box_sampled(self, event: BoxSampled) -> None:
+        from pagewise.app.screens.monitor import MonitorScreen
+
+        top = self.app.screen
+        if isinstance(top, MonitorScreen):
+            top.show(event.sample)
 
     def action_open_model(self) -> None:
         """Open a GGUF file."""
