@@ -171,7 +171,8 @@ class Streaming:
                 self._apply(room)
         else:
             self._roomier = 0
-        stalls = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+        # Of the computing thread alone: the readers stall for a living.
+        stalls = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
         if stalls - self._stalls > _STALLS:
             self._streamer.forget()
         self._stalls = stalls
