@@ -34,7 +34,6 @@ TARGETS = {0.97: (2.1, 6.0), 0.90: (1.4, 4.0), 0.75: (1.2, 2.2), 0.50: (1.15, 1.
 """M / F: (bytes read a token / (F - M) at most, decode rate against stock at least)."""
 _ROOTS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
 _WARM = 3
-THREADS = 0
 _PROMPT = "the quick brown fox jumps over the lazy dog"
 
 
@@ -120,13 +119,13 @@ def read_bytes(pid: int) -> int:
     return int(fields["read_bytes"])
 
 
-def one(path: Path, group: Group, way: str, target: float, limit: int, tokens: int, needed: int, **keys: object) -> Run:
+def one(path: Path, group: Group, way: str, target: float, limit: int, tokens: int, needed: int, threads: int) -> Run:
     """Load and answer once under ``limit``."""
     drop(path)
     disk = bandwidth(path)
     group.limit(limit)
     placement = "off" if way.startswith("stock") else "auto"
-    chosen = profile(path, threads=THREADS, n_ctx=512, n_ubatch=128, placement=placement, **keys)
+    chosen = profile(path, threads=threads, n_ctx=512, n_ubatch=128, placement=placement)
     with EngineProcess() as engine:
         group.add(engine.process.pid)
         engine.hello()
@@ -204,10 +203,8 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="*", default=sorted(TARGETS, reverse=True))
     parser.add_argument("--only", choices=["ours", "stock"])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     arguments = parser.parse_args()
-    global THREADS
-    THREADS = arguments.threads
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         sys.exit("This benchmark limits memory with a cgroup: Linux, as root.")
     path = make_model(SHAPE, n_layer=arguments.layers)
@@ -219,7 +216,7 @@ def main() -> None:
     runs: list[Run] = []
     with memory_group() as group:
         # What the process holds beside the file, with all of it in memory.
-        first = one(path, group, "stock", 2.0, 2 * needed + (1 << 30), 4, needed)
+        first = one(path, group, "stock", 2.0, 2 * needed + (1 << 30), 4, needed, arguments.threads)
         other = 2 * needed + (1 << 30) - first.room
         for target in arguments.targets:
             for _ in range(arguments.pairs):
@@ -227,7 +224,7 @@ def main() -> None:
                     if arguments.only and way != arguments.only:
                         continue
                     limit = (int(target * needed) + other) // 4096 * 4096
-                    run = one(path, group, way, target, limit, arguments.tokens, needed)
+                    run = one(path, group, way, target, limit, arguments.tokens, needed, arguments.threads)
                     runs.append(run)
                     print(
                         f"{run.way:6} M/F {run.room / needed:.3f}: {run.bytes_per_token / 1e6:.0f} MB and "
