@@ -17,5 +17,5 @@ if [ ! -e "$venv/installed" ]; then
 fi
 here=$(pwd)
 cd tui
-exec nice -n 10 "$here/$venv/bin/python" -m training.run --steps 5000 --minutes 75 \
+exec nice -n 10 "$here/$venv/bin/python" -m training.run --steps 4339 --minutes 90 --dev 1 \
     --build "$here/build/guide" --target pagewise/guide/guide-f16.gguf "$@"

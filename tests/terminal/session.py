@@ -59,6 +59,7 @@ class Session:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._lock = threading.Lock()
+        self._closed = False
         self.history: list[tuple[float, bytes]] = []
         self.started = time.monotonic()
         self.master, slave = pty.openpty()
@@ -79,9 +80,9 @@ class Session:
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
+        while not self._closed:
             try:
-                ready, _, _ = select.select([self.master], [], [], 0.5)
+                ready, _, _ = select.select([self.master], [], [], 0.1)
                 if not ready:
                     if self.process.poll() is not None:
                         return
@@ -167,6 +168,9 @@ class Session:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(5)
+        # A reader that outlives its descriptor would take the bytes of the next session that gets the same number.
+        self._closed = True
+        self._reader.join(5)
         for descriptor in (self._slave, self.master):
             try:
                 os.close(descriptor)
