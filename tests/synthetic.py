@@ -54,6 +54,8 @@ class Shape:
     """The end-of-generation tokens get such small output rows that greedy and sampled text go on to the limit."""
     heavy_layer: int | None = None
     """This layer's matrices are F32, whatever the others are."""
+    n_expert: int = 0
+    """Experts of each layer of a mixture, of which two answer each token; llama only."""
     gain: float = 1.0
     extra: tuple[tuple[str, int | str], ...] = ()
     """More metadata, such as that of a split."""
@@ -181,6 +183,8 @@ def _metadata(shape: Shape) -> dict[str, Any]:
         "attention.head_count_kv": shape.n_head_kv,
         "attention.layer_norm_rms_epsilon": 1e-5,
     }
+    if shape.n_expert:
+        own |= {"expert_count": shape.n_expert, "expert_used_count": 2}
     if arch == "gemma3":
         own |= {
             "attention.sliding_window": shape.sliding_window,
@@ -270,6 +274,12 @@ def _layer(shape: Shape, layer: int) -> Iterator[_Tensor]:
         yield _Tensor("post_attention_norm.weight", (embd,), "F32", "ones")
         yield _Tensor("post_ffw_norm.weight", (embd,), "F32", "ones")
     yield _Tensor("ffn_norm.weight", (embd,), "F32", "ones")
+    if shape.n_expert:
+        yield _Tensor("ffn_gate_inp.weight", (embd, shape.n_expert), "F32")
+        yield _Tensor("ffn_gate_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
+        yield _Tensor("ffn_up_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
+        yield _Tensor("ffn_down_exps.weight", (shape.n_ff, embd, shape.n_expert), kind)
+        return
     yield _Tensor("ffn_gate.weight", (embd, shape.n_ff), kind)
     yield _Tensor("ffn_up.weight", (embd, shape.n_ff), kind)
     yield _Tensor("ffn_down.weight", (shape.n_ff, embd), kind)

@@ -11,6 +11,7 @@ from pagewise.app.announcements import Announcement, GivenBack, SwitchFailed
 from pagewise.app.entries import Question, Remark, Reply
 from pagewise.app.journal import Journal
 from pagewise.app.session import Session
+from pagewise.client import ClientError
 from pagewise.history.store import History
 from pagewise.messages import Failure, Generate, Load, Stop
 
@@ -293,7 +294,7 @@ async def test_a_host_that_cannot_be_started_is_told() -> None:
     stage = Stage()
 
     async def refuse() -> None:
-        raise OSError("no such file")
+        raise ClientError(Failure("The host cannot be started", "no such file", "Install it."))
 
     stage.client.start = refuse  # type: ignore[method-assign]
     await stage.session.run()

@@ -23,15 +23,26 @@ PROGRAM = Path(__file__).with_name("staged_program.py")
 COLOUR = re.compile(rb"\x1b\[(?:[0-9;]*;)?(?:3[0-9]|4[0-9]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 
 
-def run(folder: Path, **environment: str) -> Session:
-    session = Session([sys.executable, str(PROGRAM), str(folder)], columns=100, rows=30, environment=environment)
+class Terminal(Session):
+    """A session whose reader has ended before its descriptors are closed: the next session gets their numbers."""
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(15)
+        self._reader.join(15)
+        super().close()
+
+
+def run(folder: Path, **environment: str) -> Terminal:
+    session = Terminal([sys.executable, str(PROGRAM), str(folder)], columns=100, rows=30, environment=environment)
     session.wait_for("laptop-gpu")
     session.wait_for("Q4_K_M")
     return session
 
 
 @pytest.fixture
-def session(own_folders: Path) -> Iterator[Session]:
+def session(own_folders: Path) -> Iterator[Terminal]:
     with run(own_folders) as running:
         yield running
 
@@ -113,6 +124,7 @@ def test_a_terminal_that_goes_away_ends_the_program_and_keeps_the_reply(own_fold
     os.close(session._slave)
     os.close(session.master)
     session.process.wait(15)
+    session._reader.join(15)
     assert "word **bold**" in stored(own_folders)
 
 

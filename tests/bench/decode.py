@@ -13,7 +13,7 @@ from tests.bench.screen import _replies, _running, _wait_finished, home
 
 from pagewise.readings import TurnTiming
 
-TOKENS = 96
+TOKENS = 64
 
 
 def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
@@ -42,7 +42,7 @@ def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
 def theirs(tool: Path, model: Path, threads: int, depth: int) -> float:
     """Tokens per second of ``llama-bench`` for the same number of tokens at the same depth."""
     command = [str(tool), "-m", str(model), "-p", "0", "-n", str(TOKENS), "-t", str(threads), "-d", str(depth)]
-    command += ["-r", "1", "-o", "json", "--no-warmup"]
+    command += ["-r", "1", "-o", "json", "--no-warmup", "--repack", "0"]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(result.stdout)[-1]["avg_ts"])
 

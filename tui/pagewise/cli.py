@@ -11,6 +11,12 @@ from pagewise import __version__
 from pagewise.messages import Failure
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_record = click.option(
+    "--record",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Keep every reading and reply in FILE, for replay and report.",
+)
 
 
 @click.group(invoke_without_command=True, context_settings=_SETTINGS)
@@ -21,6 +27,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of the profile; repeatable."
 )
 @click.option("--theme", metavar="NAME", help="Begin with this theme.")
+@_record
 @click.version_option(__version__, package_name="pagewise")
 @click.pass_context
 def group(
@@ -30,20 +37,21 @@ def group(
     model: str | None,
     overrides: tuple[str, ...],
     theme: str | None,
+    record: Path | None,
 ) -> None:
     """Chat with a local model, beside the instruments that show where its bytes and its milliseconds are.
 
     Without a command the chat opens.
     """
     if context.invoked_subcommand is not None:
-        if continue_last or profile or model or overrides or theme:
+        if continue_last or profile or model or overrides or theme or record:
             raise click.UsageError(f"Give the options of {context.invoked_subcommand} behind its name.")
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The chat needs a terminal. For scripts there is `pagewise ask`.")
     from pagewise.commands.chat import run
 
-    run(profile, overrides, model, theme, continue_last)
+    run(profile, overrides, model, theme, continue_last, record)
 
 
 @group.command()
@@ -55,6 +63,7 @@ def group(
 )
 @click.option("--max-tokens", type=click.IntRange(1, 16_777_216), help="End the answer after so many tokens.")
 @click.option("--json", is_flag=True, help="One JSON object: the text with its counts and times.")
+@_record
 @click.pass_context
 def ask(
     context: click.Context,
@@ -64,6 +73,7 @@ def ask(
     overrides: tuple[str, ...],
     max_tokens: int | None,
     json: bool,
+    record: Path | None,
 ) -> None:
     """Answer one question, for scripts.
 
@@ -78,7 +88,7 @@ def ask(
     if len(text) > command.MAX_QUESTION:
         raise click.UsageError(f"The question is longer than {command.MAX_QUESTION:,} bytes.")
     chosen = command.with_limit(resolve(profile, overrides, model), max_tokens)
-    context.exit(command.run(text, chosen, json))
+    context.exit(command.run(text, chosen, json, record))
 
 
 @group.command()
@@ -133,6 +143,7 @@ def profiles(json: bool, keys: bool) -> None:
 @click.option("--count", type=click.IntRange(1), help="End after so many samples.")
 @click.option("--listen", metavar="ADDRESS:PORT", help="Serve the readings to Prometheus, such as 127.0.0.1:9184.")
 @click.option("--theme", metavar="NAME", help="Begin with this theme.")
+@_record
 @click.pass_context
 def monitor(
     context: click.Context,
@@ -145,15 +156,40 @@ def monitor(
     count: int | None,
     listen: str | None,
     theme: str | None,
+    record: Path | None,
 ) -> None:
     """The models that other processes have: llama-server, Ollama, pagewise, any that holds a GGUF file."""
     from pagewise.commands import monitor as command
 
     if once or json or listen is not None:
-        context.exit(command.run(pid, file, url, interval, count, once, json, listen))
+        context.exit(command.run(pid, file, url, interval, count, once, json, listen, record))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError("The full screen needs a terminal. For scripts there are --once, --json and --listen.")
-    context.exit(command.full_screen(pid, file, url, interval, theme))
+    context.exit(command.full_screen(pid, file, url, interval, theme, record))
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--theme", metavar="NAME", help="Begin with this theme.")
+def replay(file: Path, theme: str | None) -> None:
+    """Play a record that --record made, in the same screens."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("A replay needs a terminal. For a page or tables there is `pagewise report`.")
+    from pagewise.commands.replay import run
+
+    run(file, theme)
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The page to write; the default is FILE with .html.")
+@click.option("--csv", metavar="FOLDER", type=click.Path(path_type=Path), help="Write tables as CSV too.")
+def report(file: Path, out: Path | None, csv: Path | None) -> None:
+    """Make one HTML page of a record, with plots: nothing else is needed to read it."""
+    from pagewise.commands.report import run
+
+    for line in run(file, out, csv):
+        click.echo(line)
 
 
 @group.command(hidden=True)

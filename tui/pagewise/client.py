@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,6 +41,8 @@ from pagewise.messages import (
 )
 
 LOCAL_HOST = (sys.executable, "-m", "pagewise.host")
+Record = Callable[[Command | Event], Failure | None]
+"""Keeps what is said on both sides; answers once with the reason why it cannot any more."""
 _READ = 1 << 16
 _QUIT_GRACE_S = 5.0
 _TERMINATE_GRACE_S = 2.0
@@ -66,10 +68,16 @@ class HostClient:
     started: its HostHello says that it is there, with no profile in force. It has been greeted already then.
     """
 
-    def __init__(self, command: Sequence[str] | None = None, log: Path | None = None) -> None:
-        """``command`` speaks the protocol on its standard streams; ``log`` keeps what it writes to standard error."""
+    def __init__(
+        self, command: Sequence[str] | None = None, log: Path | None = None, record: Record | None = None
+    ) -> None:
+        """``command`` speaks the protocol on its standard streams; ``log`` keeps what it writes to standard error.
+
+        ``record`` is given every command, and every event as it arrives, whether or not somebody takes it in time.
+        """
         self._command = tuple(command or LOCAL_HOST)
         self._log = log
+        self._record = record
         self._errors: BinaryIO | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -96,6 +104,7 @@ class HostClient:
 
     def send(self, command: Command) -> None:
         """Hand one command over; it never waits. Without a host, a load or a question is answered by its failure."""
+        self._keep_record(command)
         match command:
             case Hello():
                 # The client has greeted its host when it started it.
@@ -212,7 +221,14 @@ class HostClient:
                 self._turns.discard(id)
         self._deliver(event)
 
+    def _keep_record(self, message: Command | Event) -> None:
+        failure = self._record(message) if self._record is not None else None
+        if failure is not None:
+            self._queue.append(Notice(failure))
+            self._arrived.set()
+
     def _deliver(self, event: Event) -> None:
+        self._keep_record(event)
         if isinstance(event, Reading):
             if self._reading is None:
                 self._queue.append(None)

@@ -18,7 +18,9 @@ from pagewise.readings import (
     LayerClock,
     LayerPlacement,
     MonitorSample,
+    OperatorProfile,
     Snapshot,
+    StackProfile,
     TurnTiming,
     Verdict,
 )
@@ -139,11 +141,25 @@ class Monitor(Struct, frozen=True, tag=True):
     url: str | None = None
 
 
+class ProfileStacks(Struct, frozen=True, tag=True):
+    """Sample the stacks of a process for ``seconds``; answered by Stacks. ``pid`` None: the engine."""
+
+    id: int
+    pid: int | None
+    seconds: float
+
+
+class ProfileOperators(Struct, frozen=True, tag=True):
+    """Profile the next token node by node, of the turn in hand or of the next one; answered by Operators."""
+
+    id: int
+
+
 class Quit(Struct, frozen=True, tag=True):
     """End in good order."""
 
 
-Command = Hello | Load | Generate | Stop | Release | SetRate | Monitor | Quit
+Command = Hello | Load | Generate | Stop | Release | SetRate | Monitor | ProfileStacks | ProfileOperators | Quit
 
 
 # ---- events: engine → host → app -------------------------------------------------------------------------------------
@@ -267,6 +283,22 @@ class Monitored(Struct, frozen=True, tag=True):
     sample: MonitorSample
 
 
+class Stacks(Struct, frozen=True, tag=True):
+    """What came of ProfileStacks ``id``: a profile, or why there is none."""
+
+    id: int
+    profile: StackProfile | None
+    failure: Failure | None = None
+
+
+class Operators(Struct, frozen=True, tag=True):
+    """What came of ProfileOperators ``id``: a profile, or why there is none."""
+
+    id: int
+    profile: OperatorProfile | None
+    failure: Failure | None = None
+
+
 class EngineLost(Struct, frozen=True, tag=True):
     """The engine ended by itself; the host starts another one and loads the profile again."""
 
@@ -296,6 +328,8 @@ Event = (
     | Reading
     | Judged
     | Monitored
+    | Stacks
+    | Operators
     | EngineLost
     | Notice
 )

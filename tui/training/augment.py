@@ -266,7 +266,7 @@ def reword(text: str, rng: Random, chance: float) -> str:
 
 def slip(text: str, rng: Random) -> str:
     """One wrong key in one of the longer words."""
-    spots = [m for m in re.finditer(r"[A-Za-z]{4,}", text)]
+    spots = list(re.finditer(r"[A-Za-z]{4,}", text))
     if not spots:
         return text
     spot = rng.choice(spots)

@@ -89,13 +89,19 @@ class PagewiseApp(PaintedApp):
         self._rate = hz if hz is not None else (1.0 if os.environ.get("SSH_CONNECTION") else 2.0)
         self._continue_last = continue_last
         journal = Journal(history, self._history_failed, profile.name)
-        self.session = Session(profile, client, journal, self._announce, self._rate, self._in_force)
-        self._chat = ChatScreen(self.session, self._rate)
+        self.session = self._new_session(profile, client, journal)
+        self._chat = self._new_screen()
         if self.no_color:
             self._filters = [WithoutColour()]
         for known in self._themes.themes.values():
             self.register_theme(known.textual())
         self._apply_theme(self._first_theme(theme))
+
+    def _new_session(self, profile: Profile, client: Client, journal: Journal) -> Session:
+        return Session(profile, client, journal, self._announce, self._rate, self._in_force)
+
+    def _new_screen(self) -> ChatScreen:
+        return ChatScreen(self.session, self._rate)
 
     def _announce(self, announcement: Announcement) -> None:
         self._chat.post_message(announcement)

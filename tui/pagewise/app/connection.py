@@ -12,7 +12,7 @@ class Client(Protocol):
     """A connection to one host."""
 
     async def start(self) -> None:
-        """Start the host. Raises ClientError or OSError."""
+        """Start the host. Raises ClientError."""
 
     def send(self, command: Command) -> None:
         """Hand a command over; it never waits."""

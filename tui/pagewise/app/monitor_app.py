@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagewise import messages
 from pagewise.app.app import THEME_KEY, WithoutColour, _driver
+from pagewise.app.profiler.asked import Profiler
 from pagewise.app.screens.monitor import MonitorScreen
 from pagewise.app.themes import TERMINAL, load_themes
 from pagewise.app.widgets.painted import PaintedApp
@@ -31,7 +32,8 @@ class MonitorApp(PaintedApp):
         themes = load_themes()
         super().__init__(driver_class=_driver())
         self._client = client
-        self._monitor = MonitorScreen(client.send, wanted)
+        self._profiler = Profiler(client.send)
+        self._monitor = self._new_screen(wanted)
         if self.no_color:
             self._filters = [WithoutColour()]
         for known in themes.themes.values():
@@ -40,6 +42,9 @@ class MonitorApp(PaintedApp):
         shown = themes.get(TERMINAL) if self.no_color else chosen
         self.palette = shown.palette(self.no_color)
         self.theme = f"pagewise-{shown.name}"
+
+    def _new_screen(self, wanted: Monitor) -> MonitorScreen:
+        return MonitorScreen(self._client.send, wanted, profiler=self._profiler)
 
     def get_default_screen(self) -> Screen[Any]:
         """The monitor."""
@@ -64,6 +69,8 @@ class MonitorApp(PaintedApp):
         async for event in self._client.events():
             if isinstance(event, messages.Monitored):
                 self._monitor.show(event.sample)
+            elif isinstance(event, messages.Stacks):
+                self._profiler.take(event)
             elif isinstance(event, messages.Notice):
                 self._monitor.failed(event.failure)
 

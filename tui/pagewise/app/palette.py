@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import colorsys
+
 from rich.color import Color
 from rich.style import Style
 
 HEAT_STEPS = 5
+HUES = 7
 _EIGHT = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 ANSI_NAMES = (*_EIGHT, *(f"bright_{name}" for name in _EIGHT), "default")
 ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "strike")
@@ -61,6 +64,28 @@ def blend(first: str, second: str, share: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(one, two, strict=True))
 
 
+def hue(accent: str, index: int) -> str:
+    """One of HUES colours as strong as a theme's accent: its neighbours on the colour wheel, or the terminal's own."""
+    colour = parse_style(accent).color
+    if colour is None or colour.triplet is None or not accent.startswith("#"):
+        return _EIGHT[1:][(index + 5) % 7]
+    turn, _, strength = colorsys.rgb_to_hls(*colour.triplet.normalized)
+    wanted = _luminance(colour.triplet.normalized)
+    low, high = 0.0, 1.0
+    # Blue is darker than yellow of the same lightness: what is written on them must be as legible on each.
+    for _ in range(10):
+        light = (low + high) / 2
+        rgb = colorsys.hls_to_rgb((turn + index / HUES) % 1.0, light, max(strength, 0.3))
+        low, high = (light, high) if _luminance(rgb) < wanted else (low, light)
+    return "#" + "".join(f"{round(255 * value):02x}" for value in rgb)
+
+
+def _luminance(rgb: tuple[float, float, float]) -> float:
+    """Relative luminance of an sRGB colour, as in WCAG."""
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 class Palette:
     """Styles of one theme. ``no_colour`` keeps only attributes, for NO_COLOR."""
 
@@ -88,6 +113,8 @@ class Palette:
             if self._no_colour:
                 return Style(dim=step == 0, bold=step >= HEAT_STEPS - 2)
             return parse_style(self._heat[step])
+        if word.startswith("hue"):
+            return Style() if self._no_colour else parse_style(hue(self._colours["accent"], int(word[3:])))
         colour, attributes = _ROLES[word]
         style = parse_style(self._colours[colour]) if colour else Style()
         if self._no_colour and colour in _NO_COLOUR:

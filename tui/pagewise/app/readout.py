@@ -8,6 +8,7 @@ from pagewise import messages
 from pagewise.readings import LayerClock, Snapshot, TurnTiming, Verdict, percentile
 
 PAGE_IN_SAMPLES = 240
+CLOCK_SAMPLES = 256
 GAP_SAMPLES = 512
 TURN_SAMPLES = 64
 
@@ -23,6 +24,8 @@ class Readout:
         self.page_in: deque[tuple[float | None, float | None]] = deque(maxlen=PAGE_IN_SAMPLES)
         """Bytes a second and stalls a second, oldest first."""
         self.clock: LayerClock | None = None
+        self.clocks: deque[LayerClock] = deque(maxlen=CLOCK_SAMPLES)
+        """Of the probed tokens since the load, oldest first."""
         self.verdict: Verdict | None = None
         self.timing: TurnTiming | None = None
         """Of the last turn that ended."""
@@ -44,6 +47,7 @@ class Readout:
                 self._tokens(event)
             case messages.Layers(clock=clock):
                 self.clock = clock
+                self.clocks.append(clock)
             case messages.Judged(verdict=verdict):
                 self.verdict = verdict
             case messages.Finished(timing=timing) if timing is not None:
@@ -149,6 +153,7 @@ class Readout:
         if change in ("live", "none"):
             return
         self.clock = None
+        self.clocks.clear()
         self.verdict = None
         self.timing = None
         self.kv_used = 0

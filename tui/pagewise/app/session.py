@@ -18,6 +18,7 @@ from pagewise.app.announcements import (
 from pagewise.app.connection import Client
 from pagewise.app.entries import Question, Remark, Reply, chat_messages
 from pagewise.app.journal import Journal
+from pagewise.app.profiler.asked import Profiler
 from pagewise.app.readout import Readout
 from pagewise.app.under_way import LoadState, Turn
 from pagewise.app.visible import visible_line
@@ -48,6 +49,7 @@ class Session:
         """The one in force."""
         self.model: messages.ModelInfo | None = None
         self.readout = Readout()
+        self.profiler = Profiler(client.send)
         self.load: LoadState | None = None
         self.turn: Turn | None = None
         self.engine: messages.EngineState = "none"
@@ -153,13 +155,15 @@ class Session:
 
     async def run(self) -> None:
         """Start the host and take what it says until the session is closed. The client starts one that ends again."""
+        from pagewise.client import ClientError
+
         try:
             await self._client.start()
-            async for event in self._client.events():
-                self.handle(event)
-        except Exception as error:  # whatever ends the connection is told, and the conversation stays
-            self._no_host(_failure_of(error))
+        except ClientError as error:
+            self._no_host(error.failure)
             return
+        async for event in self._client.events():
+            self.handle(event)
         if not self._closing:
             self._no_host(
                 Failure(
@@ -201,6 +205,7 @@ class Session:
         revision = self.readout.revision
         if not isinstance(event, _OF_A_TURN) or self._is_current(event.id):
             self.readout.take(event)
+            self.profiler.take(event)
         match event:
             case messages.HostHello():
                 self.host = event
@@ -374,17 +379,6 @@ class Session:
     def _next_id(self) -> int:
         self._ids += 1
         return self._ids
-
-
-def _failure_of(error: Exception) -> Failure:
-    told = getattr(error, "failure", None)
-    if isinstance(told, Failure):
-        return told
-    return Failure(
-        "The host cannot be reached.",
-        f"{type(error).__name__}: {visible_line(str(error))}",
-        "Quit with ctrl+q and start again; the conversation is stored.",
-    )
 
 
 def _switched(event: messages.Loaded) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import Struct
 
 from pagewise.app.figures import size
 from pagewise.app.visible import visible
-from pagewise.client import HostClient
+from pagewise.client import HostClient, Record
 from pagewise.commands.output import as_json
 from pagewise.commands.problem import report
 from pagewise.messages import (
@@ -39,6 +40,8 @@ from pagewise.settings import Profile
 MAX_QUESTION = 16 * 1024 * 1024
 _LOAD, _TURN = 1, 2
 INTERRUPTED = 130
+_RECORD_HZ = 2.0
+"""Readings a second that go into a record; without one nobody looks at them."""
 
 
 class TtftSplit(Struct, frozen=True):
@@ -88,19 +91,25 @@ def question_text(argument: str) -> str:
     return argument.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
-def run(question: str, profile: Profile, json: bool) -> int:
-    """Ask, write the answer to standard output, and return the exit status."""
-    return asyncio.run(_Asking(question, profile, json).run())
+def run(question: str, profile: Profile, json: bool, record: Path | None = None) -> int:
+    """Ask, write the answer to standard output, and return the exit status. Raises RecordError."""
+    if record is None:
+        return asyncio.run(_Asking(question, profile, json).run())
+    from pagewise.record.recorder import Recorder
+
+    with Recorder(record, "ask") as recorder:
+        return asyncio.run(_Asking(question, profile, json, recorder.take).run())
 
 
 class _Asking:
     """One question on its way: loads the profile, then generates, then is over."""
 
-    def __init__(self, question: str, profile: Profile, json: bool) -> None:
+    def __init__(self, question: str, profile: Profile, json: bool, record: Record | None = None) -> None:
         self._question = question
         self._profile = profile
         self._json = json
-        self._client = HostClient()
+        self._client = HostClient(record=record)
+        self._hz = 0.0 if record is None else _RECORD_HZ
         self._pieces: list[str] = []
         self._model: ModelInfo | None = None
         self._load_ms: float | None = None
@@ -117,7 +126,7 @@ class _Asking:
         loop.add_signal_handler(signal.SIGINT, self._interrupted, task)
         try:
             await self._client.start()
-            self._client.send(SetRate(hz=0))
+            self._client.send(SetRate(self._hz))
             self._client.send(Load(_LOAD, self._profile))
             async for event in self._client.events():
                 if self._over(event):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from pagewise.messages import Failure
 from pagewise.profiles.errors import ProfileError
@@ -14,8 +16,18 @@ from pagewise.settings import Profile
 LAST_PROFILE = "profile"
 
 
-def run(name: str | None, overrides: Sequence[str], model: str | None, theme: str | None, continue_last: bool) -> None:
-    """Open the chat; returns when the person quits. Raises ProfileError or ThemeError before the screen is touched."""
+def run(
+    name: str | None,
+    overrides: Sequence[str],
+    model: str | None,
+    theme: str | None,
+    continue_last: bool,
+    record: Path | None = None,
+) -> None:
+    """Open the chat; returns when the person quits.
+
+    Raises ProfileError, ThemeError or RecordError before the screen is touched.
+    """
     profile, failure = starting_profile(name, overrides, model)
     from pagewise.app.app import PagewiseApp
     from pagewise.app.entries import Remark
@@ -23,10 +35,16 @@ def run(name: str | None, overrides: Sequence[str], model: str | None, theme: st
 
     if theme is not None:
         check_theme(theme)
-    app = PagewiseApp(profile, HostClient(), continue_last=continue_last, theme=theme)
-    if failure is not None:
-        app.session.entries.append(Remark(failure=failure))
-    app.run()
+    with contextlib.ExitStack() as stack:
+        keep = None
+        if record is not None:
+            from pagewise.record.recorder import Recorder
+
+            keep = stack.enter_context(Recorder(record, "chat")).take
+        app = PagewiseApp(profile, HostClient(record=keep), continue_last=continue_last, theme=theme)
+        if failure is not None:
+            app.session.entries.append(Remark(failure=failure))
+        app.run()
 
 
 class ThemeError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -12,11 +13,13 @@ import msgspec
 
 from pagewise.commands.chat import check_theme
 from pagewise.commands.monitor_table import table
-from pagewise.messages import Failure, Monitor
+from pagewise.commands.problem import report
+from pagewise.messages import Failure, Monitor, Monitored
 from pagewise.monitor.choice import Choice, ChoiceError
 from pagewise.monitor.listen import Listener
 from pagewise.monitor.watch import Watch
 from pagewise.readings import MonitorSample
+from pagewise.record.recorder import Recorder
 
 ONCE_S = 1.1
 """``--once`` takes two samples so far apart: rates are differences."""
@@ -33,15 +36,37 @@ def run(
     once: bool,
     json: bool,
     listen: str | None,
+    record: Path | None = None,
 ) -> int:
-    """Write what was asked for, and return the exit status. Raises ChoiceError and GgufError for a bad choice."""
+    """Write what was asked for, and return the exit status.
+
+    Raises ChoiceError and GgufError for a bad choice, RecordError where ``record`` cannot be written.
+    """
     if not sys.platform.startswith("linux"):
         raise ChoiceError(_NOT_LINUX)
     choice = Choice(pid, file, url)
+    with contextlib.ExitStack() as stack:
+        sinks: list[Callable[[MonitorSample], None]] = []
+        if record is not None:
+            recorder = stack.enter_context(Recorder(record, "monitor"))
+            recorder.take(Monitor(interval_s, pid, str(file.absolute()) if file else None, url))
+            sinks.append(lambda sample: _keep(recorder, sample))
+        return _sample(choice, interval_s, count, once, json, listen, sinks)
+
+
+def _sample(
+    choice: Choice,
+    interval_s: float,
+    count: int | None,
+    once: bool,
+    json: bool,
+    listen: str | None,
+    sinks: list[Callable[[MonitorSample], None]],
+) -> int:
     if once:
         watch = Watch(choice)
         try:
-            return _once(watch, json)
+            return _once(watch, json, sinks)
         finally:
             watch.close()
     listener = Listener(listen) if listen is not None else None
@@ -49,7 +74,7 @@ def run(
     try:
         if listener is not None:
             print(f"Serving {listener.url} every {interval_s:g} s; Ctrl-C ends it.", file=sys.stderr)
-        _follow(watch, choice, interval_s, count, _sinks(listener, json))
+        _follow(watch, choice, interval_s, count, [*sinks, *_sinks(listener, json)])
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -67,11 +92,19 @@ def as_line(sample: MonitorSample) -> str:
     return msgspec.json.encode(sample).decode("utf-8")
 
 
-def _once(watch: Watch, json: bool) -> int:
+def _keep(recorder: Recorder, sample: MonitorSample) -> None:
+    failure = recorder.take(Monitored(sample))
+    if failure is not None:
+        report(failure)
+
+
+def _once(watch: Watch, json: bool, sinks: list[Callable[[MonitorSample], None]]) -> int:
     watch.sample()
     time.sleep(ONCE_S)
     watch.ask_servers(_SERVERS_S)
     sample = watch.sample()
+    for sink in sinks:
+        sink(sample)
     print(as_line(sample) if json else "\n".join(table(sample)))
     return 0
 
@@ -114,8 +147,18 @@ _NOT_LINUX = Failure(
 )
 
 
-def full_screen(pid: int | None, file: Path | None, url: str | None, interval_s: float, theme: str | None) -> int:
-    """Open the full screen, and return the exit status. Raises ChoiceError and GgufError for a bad choice."""
+def full_screen(
+    pid: int | None,
+    file: Path | None,
+    url: str | None,
+    interval_s: float,
+    theme: str | None,
+    record: Path | None = None,
+) -> int:
+    """Open the full screen, and return the exit status.
+
+    Raises ChoiceError and GgufError for a bad choice, RecordError where ``record`` cannot be written.
+    """
     if not sys.platform.startswith("linux"):
         raise ChoiceError(_NOT_LINUX)
     Choice(pid, file, url)
@@ -125,5 +168,7 @@ def full_screen(pid: int | None, file: Path | None, url: str | None, interval_s:
     from pagewise.monitor.local import LocalMonitor
 
     wanted = Monitor(interval_s, pid, str(file.absolute()) if file else None, url)
-    MonitorApp(LocalMonitor(), wanted, theme).run()
+    with contextlib.ExitStack() as stack:
+        keep = stack.enter_context(Recorder(record, "monitor")).take if record is not None else None
+        MonitorApp(LocalMonitor(keep), wanted, theme).run()
     return 0

@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pagewise.messages import (
@@ -16,6 +17,7 @@ from pagewise.messages import (
     FrameReader,
     Generate,
     Load,
+    ProfileOperators,
     Quit,
     Stop,
     decode_command,
@@ -87,13 +89,17 @@ class Arrived(NamedTuple):
 
 
 class CommandReader(threading.Thread):
-    """Reads commands into a queue. Stop and Quit act at once; the end of the pipe ends the process, decoding or not."""
+    """Reads commands into a queue. Stop and Quit act at once, and a profile is asked for at once.
 
-    def __init__(self, descriptor: int, interrupt: Interrupt) -> None:
+    The end of the pipe ends the process, decoding or not.
+    """
+
+    def __init__(self, descriptor: int, interrupt: Interrupt, ask_profile: Callable[[int], None]) -> None:
         super().__init__(name="commands", daemon=True)
         self.arrived: queue.SimpleQueue[Arrived | FrameError] = queue.SimpleQueue()
         self._descriptor = descriptor
         self._interrupt = interrupt
+        self._ask_profile = ask_profile
 
     def run(self) -> None:
         frames = FrameReader()
@@ -118,6 +124,8 @@ class CommandReader(threading.Thread):
         match arrived.command:
             case Stop(id=id):
                 self._interrupt.stop(id)
+            case ProfileOperators(id=id):
+                self._ask_profile(id)
             case Quit():
                 self._interrupt.quit()
                 self.arrived.put(arrived)

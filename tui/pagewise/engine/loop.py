@@ -8,6 +8,7 @@ from pagewise.engine.channel import Arrived, CommandReader, Events, Interrupt
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.template import TemplateProcess
 from pagewise.engine.loading import Loader
+from pagewise.engine.profiling import Asked
 from pagewise.engine.turn import Turn
 from pagewise.messages import (
     PROTOCOL,
@@ -29,10 +30,11 @@ def run(commands: int, events: int) -> None:
     # Before any thread is there: the template process is forked off.
     templates = TemplateProcess(not_inherited=(commands, events))
     interrupt = Interrupt()
-    reader = CommandReader(commands, interrupt)
+    asked = Asked()
+    reader = CommandReader(commands, interrupt, asked.ask)
     reader.start()
     library.start()
-    engine = _Engine(Events(events), interrupt, templates)
+    engine = _Engine(Events(events), interrupt, templates, asked)
     while True:
         arrived = reader.arrived.get()
         if isinstance(arrived, FrameError):
@@ -49,8 +51,9 @@ _NO_MODEL = Failure(
 
 
 class _Engine:
-    def __init__(self, events: Events, interrupt: Interrupt, templates: TemplateProcess) -> None:
+    def __init__(self, events: Events, interrupt: Interrupt, templates: TemplateProcess, asked: Asked) -> None:
         self._events = events
+        self._asked = asked
         self._interrupt = interrupt
         self._templates = templates
         self._loader = Loader(events, interrupt, templates)
@@ -98,4 +101,4 @@ class _Engine:
         if running is None:
             self._events.send(Finished(request.id, "failed", None, failure))
             return
-        Turn(running, request, read_ns, self._events, self._interrupt).run()
+        Turn(running, request, read_ns, self._events, self._interrupt, self._asked).run()

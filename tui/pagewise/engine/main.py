@@ -14,6 +14,7 @@ def main() -> None:
     commands, events = process.take_descriptors()
     process.ignore_keyboard()
     process.die_with_host(host)
+    process.let_host_look(host)
     process.offer_to_oom_killer()
     # The reader thread must get the interpreter between two tokens, not one 5 ms slice later.
     sys.setswitchinterval(0.0005)

@@ -9,6 +9,7 @@ from pagewise.engine.failures import Failed
 from pagewise.engine.llamacpp.context import Context, restore_state, state_of, threads_of
 from pagewise.engine.llamacpp.decode import Aborted, Sequence
 from pagewise.engine.llamacpp.model import Model
+from pagewise.engine.llamacpp.operators import OperatorProbe
 from pagewise.engine.llamacpp.pagein import PageIn
 from pagewise.engine.llamacpp.pieces import Grain, PieceSize
 from pagewise.engine.llamacpp.placement import Placement
@@ -63,6 +64,7 @@ class Running:
             context, PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=bool(streaming)), streaming
         )
         self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
+        self.operators = OperatorProbe(context)
 
     def set_live(self, profile: Profile) -> None:
         """Sampling, threads and probe of ``profile`` are in force from the next token on."""

@@ -9,6 +9,7 @@ from pagewise.engine.failures import Failed
 from pagewise.engine.llamacpp.decode import Aborted, ContextFull, Steps
 from pagewise.engine.llamacpp.sampler import Sampler
 from pagewise.engine.llamacpp.text import StreamedText
+from pagewise.engine.profiling import Asked, OperatorProfiling
 from pagewise.engine.running import Running
 from pagewise.engine.timing import TurnClock
 from pagewise.messages import Failure, Finished, Generate, Layers, Notice, Prefill, StopReason, Tokens
@@ -21,12 +22,21 @@ _NO_LIMIT = 1 << 62
 class Turn:
     """Answers one Generate. All that can go wrong ends in its Finished."""
 
-    def __init__(self, running: Running, request: Generate, read_ns: int, events: Events, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        running: Running,
+        request: Generate,
+        read_ns: int,
+        events: Events,
+        interrupt: Interrupt,
+        asked: Asked,
+    ) -> None:
         self._running = running
         self._request = request
         self._events = events
         self._interrupt = interrupt
         self._clock = TurnClock(read_ns)
+        self._operators = OperatorProfiling(asked, running.operators, events, streaming=running.streaming is not None)
         self._sampling = request.sampling or running.profile.sampling
         self._progress_s = 0.0
 
@@ -42,6 +52,7 @@ class Turn:
             reason = "context full"
         except Failed as error:
             reason, failure = "failed", error.failure
+        self._operators.close()
         running = self._running
         timing = self._clock.timing(kv_used=running.sequence.used, n_ctx=running.context.n_ctx, cold=running.cold)
         if self._clock.n_output:
@@ -118,10 +129,12 @@ class Turn:
         piece = running.model.vocabulary.piece
         limit = self._sampling.max_tokens or _NO_LIMIT
         probe, every = running.probe, running.profile.probe_every if running.probe.available else 0
+        operators = self._operators
         while True:
             self._check_stopped()
             n = clock.n_output
-            probing = every and n and n % every == min(_PROBE_PHASE, every - 1)
+            profiling = n > 0 and operators.begin()
+            probing = not profiling and every and n and n % every == min(_PROBE_PHASE, every - 1)
             inside = sequence.inside_ns
             if probing:
                 probe.arm()
@@ -129,11 +142,14 @@ class Turn:
                 ids = steps.step()
             finally:
                 layers = probe.disarm(n) if probing else None
+                operators.disarm()
             if not ids:
                 return "end"
             for id in ids:
                 step_ms = clock.token(sequence.inside_ns - inside)
                 inside = sequence.inside_ns
+                if n:
+                    operators.end(n, len(sequence.ids) - 1, step_ms, probed=bool(probing or profiling))
                 shown = text.feed(piece(id))
                 if shown.strip():
                     clock.text()

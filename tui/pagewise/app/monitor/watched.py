@@ -70,6 +70,12 @@ class Box:
         self.watched: list[Watched] = []
         self._known: dict[Key, Watched] = {}
 
+    def forget(self) -> None:
+        """As if there had been no sample yet."""
+        self.sample = None
+        self.watched = []
+        self._known = {}
+
     def take(self, sample: MonitorSample) -> None:
         """One more sample. What is no longer in it is forgotten."""
         self.sample = sample

@@ -145,7 +145,8 @@ class ChatScreen(Screen[None]):
         if wait <= 0:
             self._draw_conversation()
         else:
-            self._drawing = self.set_timer(wait, self._draw_conversation)
+            # A timer that is due before it has begun is never called.
+            self._drawing = self.set_timer(max(wait, 0.01), self._draw_conversation)
 
     def _draw_conversation(self) -> None:
         self._drawing = None
@@ -203,6 +204,28 @@ class ChatScreen(Screen[None]):
         from pagewise.app.screens.explain import ExplainScreen
 
         self.app.push_screen(ExplainScreen(event.gauge, self.session.readout))
+
+    @on(GaugeColumn.Details)
+    def action_details(self) -> None:
+        """All that is known of the last reply."""
+        from pagewise.app.screens.details import DetailsScreen
+
+        self.app.push_screen(DetailsScreen(self.session.readout))
+
+    def action_operators(self) -> None:
+        """Profile the next token."""
+        from pagewise.app.screens.operators import OperatorsScreen
+
+        self.app.push_screen(OperatorsScreen(self.session.profiler, self._writes))
+
+    def action_flame(self) -> None:
+        """Record stacks."""
+        from pagewise.app.screens.flame import FlameScreen
+
+        self.app.push_screen(FlameScreen(self.session.profiler, self._writes))
+
+    def _writes(self) -> bool:
+        return self.session.turn is not None
 
     @on(GaugeColumn.Left)
     def _gauges_left(self) -> None:
@@ -283,7 +306,7 @@ class ChatScreen(Screen[None]):
 
         snapshot = self.session.readout.snapshot
         ours = snapshot.engine_pid if snapshot is not None else None
-        self.app.push_screen(MonitorScreen(self.session.watch, Monitor(0.5), ours))
+        self.app.push_screen(MonitorScreen(self.session.watch, Monitor(0.5), ours, self.session.profiler))
 
     @on(BoxSampled)
     def _box_sampled(self, event: BoxSampled) -> None:

@@ -6,6 +6,7 @@ from textual import on
 from textual.widget import Widget
 
 from pagewise.app.readout import Readout
+from pagewise.app.screens.details import DetailsScreen
 from pagewise.app.screens.explain import ExplainScreen
 from pagewise.app.screens.sheet import Sheet
 from pagewise.app.widgets.gauges import GaugeColumn
@@ -15,7 +16,7 @@ class GaugesScreen(Sheet[None]):
     """All gauges, one of them chosen."""
 
     CSS_PATH = ["sheet.tcss", "gauges.tcss"]
-    KEYS = [("↑↓", "choose"), ("?", "explain"), ("Esc", "back")]
+    KEYS = [("↑↓", "choose"), ("?", "explain"), ("d", "details"), ("Esc", "back")]
 
     def __init__(self, readout: Readout) -> None:
         super().__init__("Gauges")
@@ -28,6 +29,10 @@ class GaugesScreen(Sheet[None]):
     @on(GaugeColumn.Explain)
     def _explain(self, event: GaugeColumn.Explain) -> None:
         self.app.push_screen(ExplainScreen(event.gauge, self._readout))
+
+    @on(GaugeColumn.Details)
+    def _details(self) -> None:
+        self.app.push_screen(DetailsScreen(self._readout))
 
     @on(GaugeColumn.Left)
     def _left(self) -> None:

@@ -16,6 +16,7 @@ from pagewise.app.figures import count
 from pagewise.app.monitor.focus import draw_gauges, draw_history, draw_reasons, heading
 from pagewise.app.monitor.strip import draw_model
 from pagewise.app.monitor.watched import Box, Watched, key_of
+from pagewise.app.profiler.asked import Profiler
 from pagewise.app.screens.sheet import Sheet
 from pagewise.app.spans import BLANK, Line, clip, ends, line, wrap
 from pagewise.app.visible import visible_line
@@ -26,7 +27,13 @@ from pagewise.app.widgets.painted import Painted
 from pagewise.messages import Failure, Monitor
 from pagewise.readings import MonitorSample
 
-_KEYS: list[Key] = [("↑↓", "choose"), ("?", "details, and why n/a"), ("Esc", "close"), ("^Q", "quit")]
+_KEYS: list[Key] = [
+    ("↑↓", "choose"),
+    ("?", "details, and why n/a"),
+    ("F8", "flame graph"),
+    ("Esc", "close"),
+    ("^Q", "quit"),
+]
 _EMPTY = "No process of this box holds a GGUF model. Start one; it appears here within five seconds."
 _WAITING = "Looking through the processes of this box …"
 
@@ -93,13 +100,24 @@ class MonitorScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f5", "leave", "Close", show=False),
         Binding("question_mark,enter", "reasons", "Details", show=False),
+        Binding("f8", "flame", "Flame graph", show=False),
         Binding("ctrl+q", "app.quit", "Quit", show=False, priority=True),
     ]
 
-    def __init__(self, ask: Callable[[Monitor], object], wanted: Monitor, focus_pid: int | None = None) -> None:
-        """``wanted``: what is asked for. ``focus_pid``: the process to begin with, such as our own engine."""
+    def __init__(
+        self,
+        ask: Callable[[Monitor], object],
+        wanted: Monitor,
+        focus_pid: int | None = None,
+        profiler: Profiler | None = None,
+    ) -> None:
+        """``wanted``: what is asked for. ``focus_pid``: the process to begin with, such as our own engine.
+
+        ``profiler`` None: no stacks can be recorded.
+        """
         super().__init__()
         self.box = Box()
+        self._profiler = profiler
         self._ask = ask
         self._wanted = wanted
         self._focus_pid = focus_pid
@@ -189,6 +207,15 @@ class MonitorScreen(Screen[None]):
     @on(Listing.Taken)
     def _taken(self) -> None:
         self.action_reasons()
+
+    def action_flame(self) -> None:
+        """Record the stacks of the process in focus."""
+        from pagewise.app.screens.flame import FlameScreen
+
+        watched = self.focused_model
+        if self._profiler is not None and watched is not None and watched.model is not None and watched.model.pid:
+            model = watched.model
+            self.app.push_screen(FlameScreen(self._profiler, lambda: True, model.pid, f"{model.program} {model.pid}"))
 
     def action_reasons(self) -> None:
         """Everything about the model in focus."""

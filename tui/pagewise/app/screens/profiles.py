@@ -73,12 +73,12 @@ def draw_head(width: int) -> Line:
 
 def columns(cells: list[tuple[str, str, int]], width: int) -> Line:
     """Cells of fixed widths; where they do not fit, the second gives way."""
-    over = sum(size + 1 for _, _, size in cells) - width
+    over = sum(size + 1 for _, _, size in cells) - 1 - width
     spans: list[Span] = []
     for index, (text, role, size) in enumerate(cells):
         room = max(size - max(over, 0), 6) if index == 1 else size
+        spans += [(" ", "text")] if index else []
         spans += fill(((text, role),), room, role)
-        spans.append((" ", "text"))
     return clip(spans, width)
 
 

@@ -38,6 +38,7 @@ class Sheet(ModalScreen[Result]):
         Binding("escape", "close", "Close", show=False),
         Binding("ctrl+z", "app.suspend_process", "Suspend", show=False, priority=True),
     ]
+    VERTICAL_BREAKPOINTS = [(0, "-tiny"), (16, "-roomy")]
     KEYS: ClassVar[list[Key]] = []
 
     def __init__(self, heading: str, note: str = "") -> None:
@@ -61,7 +62,7 @@ class Sheet(ModalScreen[Result]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Fit the body into the height there is."""
-        self._fit()
+        self.call_after_refresh(self._fit)
 
     def _fit(self) -> None:
         sheet = self.query_one("#sheet")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from textual.selection import Selection
 
 _MARGIN = 1
+_MARGIN_SPAN = (" " * _MARGIN, "text")
 
 
 class Conversation(Painted):
@@ -103,8 +104,8 @@ class Conversation(Painted):
         lines += progress
         while lines and not plain(lines[-1]).strip():
             lines.pop()
-        self._all = indent(lines, (" " * _MARGIN, "text"))
-        return self._all
+        self._all = lines
+        return lines
 
     def paint(self, width: int, height: int) -> list[Line]:
         """The part that is seen; while scrolled back its last line says how much has come below."""
@@ -113,7 +114,7 @@ class Conversation(Painted):
         if self.following:
             self.top = last
         self.top = max(0, min(self.top, last))
-        shown = lines[self.top : self.top + height]
+        shown = indent(lines[self.top : self.top + height], _MARGIN_SPAN)
         below = len(lines) - self.top - height
         if below > 0 and height > 1:
             note = (
@@ -145,7 +146,7 @@ class Conversation(Painted):
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """The selected text, without the margins."""
-        return selection.extract("\n".join(plain(line) for line in self._all)), "\n"
+        return selection.extract("\n".join(" " * _MARGIN + plain(line) for line in self._all)), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Mark it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual import events
 from textual.message import Message
 
+from pagewise.app.gauges import bound_by
 from pagewise.app.gauges.column import GAUGES, draw_column
 from pagewise.app.gauges.folded import draw_folded
 from pagewise.app.gauges.gauge import Gauge
@@ -16,7 +17,7 @@ _MARGIN = 1
 
 
 class GaugeColumn(Painted):
-    """All gauges. With the focus, up and down choose one, ``?`` or enter explains it."""
+    """All gauges. With the focus, up and down choose one, ``?`` or enter explains it, ``d`` opens the details."""
 
     can_focus = True
 
@@ -26,6 +27,9 @@ class GaugeColumn(Painted):
         def __init__(self, gauge: Gauge) -> None:
             super().__init__()
             self.gauge = gauge
+
+    class Details(Message):
+        """The person wants all that is known of the last reply."""
 
     class Left(Message):
         """Back to the chat."""
@@ -72,6 +76,8 @@ class GaugeColumn(Painted):
             self.chosen = 0
         elif event.key == "end":
             self.chosen = len(GAUGES) - 1
+        elif event.key == "d" or (event.key == "enter" and GAUGES[self.chosen] is bound_by.GAUGE):
+            self.post_message(self.Details())
         elif event.key in ("question_mark", "enter"):
             self.post_message(self.Explain(GAUGES[self.chosen]))
         elif event.key in ("escape", "f3"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,40 +9,13 @@ from typing import NamedTuple
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.buffers import buffer_lines
 from pagewise.engine.llamacpp.model import Model
+from pagewise.engine.llamacpp.tensor import layout_is_known, tensor_at
 from pagewise.models.gguf import Tensor
 from pagewise.models.layers import INPUT, OUTPUT, layer_of
 from pagewise.readings import BufferBytes, LayerPlacement, Where
 
-_OBJECT_BYTES = 32
 _ROUNDING = 0.02
 """Padding of tensors in a buffer, and the log's rounding."""
-
-
-class _Tensor(ctypes.Structure):
-    """ggml_tensor, as far as its buffer; ggml 0.25."""
-
-    _fields_ = [("type", ctypes.c_int), ("buffer", ctypes.c_void_p)]
-
-
-class _WholeTensor(ctypes.Structure):
-    """ggml_tensor with all its fields: only its size is used, to check that this is the layout of the library."""
-
-    _fields_ = [
-        ("type", ctypes.c_int),
-        ("buffer", ctypes.c_void_p),
-        ("ne", ctypes.c_int64 * 4),
-        ("nb", ctypes.c_size_t * 4),
-        ("op", ctypes.c_int),
-        ("op_params", ctypes.c_int32 * 16),
-        ("flags", ctypes.c_int32),
-        ("src", ctypes.c_void_p * 10),
-        ("view_src", ctypes.c_void_p),
-        ("view_offs", ctypes.c_size_t),
-        ("data", ctypes.c_void_p),
-        ("name", ctypes.c_char * 64),
-        ("extra", ctypes.c_void_p),
-        ("padding", ctypes.c_char * 8),
-    ]
 
 
 class Placement(NamedTuple):
@@ -69,7 +41,7 @@ def placement(model: Model, load_lines: list[str]) -> Placement:
     buffers: Counter[tuple[str, str]] = Counter()
     for tensor in _tensors(model):
         pointer = library.model_tensor(model.pointer, tensor.name.encode())
-        buffer = _Tensor.from_address(pointer).buffer if pointer else None
+        buffer = tensor_at(pointer).buffer if pointer else None
         if not buffer:
             continue
         home = homes.get(buffer)
@@ -111,10 +83,10 @@ def _tensors(model: Model) -> list[Tensor]:
 
 
 def _can_ask() -> bool:
-    needed = (library.model_tensor, library.buffer_type_of, library.buffer_type_device, library.tensor_overhead)
+    needed = (library.model_tensor, library.buffer_type_of, library.buffer_type_device)
     if any(function is None for function in needed):
         return False
-    return bool(library.tensor_overhead() == ctypes.sizeof(_WholeTensor) + _OBJECT_BYTES)
+    return layout_is_known()
 
 
 def _home(buffer: int) -> _Home:

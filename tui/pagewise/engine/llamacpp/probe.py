@@ -15,6 +15,7 @@ from typing import Any
 
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.context import Context, scheduler_of
+from pagewise.engine.llamacpp.experts import Routers
 from pagewise.engine.llamacpp.pagein import PageIn
 from pagewise.models.layers import INPUT, OUTPUT
 from pagewise.readings import LayerClock, LayerPlacement
@@ -41,6 +42,7 @@ class LayerProbe:
         self._listen = listen
         self._devices = {layer.name: layer.device for layer in placement}
         self._page_in = page_in
+        self._routers = Routers(context.model)
         self._learn = library.EvalCallback(self._learning)
         self._ask = library.EvalCallback(self._asking)
         self._names: list[str] = []
@@ -62,6 +64,7 @@ class LayerProbe:
         """The next evaluation is probed."""
         self._node, self._ask_ns, self._wrong = 0, 0, False
         self._marks = []
+        self._routers.forget()
         if not self._wanted:
             self._names = []
         if self._page_in is not None:
@@ -82,6 +85,7 @@ class LayerProbe:
             library.set_eval_callback(self._scheduler, _NO_CALLBACK, None)
         if not self._wanted:
             self._wanted, self._n_nodes = boundaries(self._names), len(self._names)
+            self._routers.learn(self._names)
             return None
         if self._node == 0:
             # llama.cpp rebuilt its graph for this token, and takes the callback away when it does.
@@ -107,6 +111,8 @@ class LayerProbe:
             page_in_bytes=tuple(page_in.get(name, 0) for name in names) if page_in else (),
             stalls=tuple(stalls),
             ask_ms=self._ask_ns / 1e6,
+            experts=self._routers.choices(names),
+            n_expert=self._routers.n_expert,
         )
 
     def _learning(self, tensor: int, ask: bool, _user_data: Any) -> bool:
@@ -117,9 +123,13 @@ class LayerProbe:
     def _asking(self, tensor: int, ask: bool, _user_data: Any) -> bool:
         if ask:
             self._node += 1
-            return self._node - 1 in self._wanted
+            return self._node - 1 in self._wanted or self._node - 1 in self._routers.nodes
         now_ns = time.perf_counter_ns()
         index = self._node - 1
+        if index in self._routers.nodes:
+            self._routers.read(index, tensor)
+            self._ask_ns += time.perf_counter_ns() - now_ns
+            return True
         self._marks.append((self._wanted.get(index, ""), now_ns, _stalls()))
         if len(self._marks) == len(self._wanted):
             # Equally many nodes might still be other ones; one name, of the last, is enough to tell.

@@ -1,0 +1,92 @@
+"""The page behind the verdict: timing, layers over tokens, experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from app import scenes
+from pagewise import messages
+from pagewise.app.profiler.details import SHADES, draw_details
+from pagewise.app.readout import Readout
+from pagewise.app.spans import plain, width_of
+
+
+@dataclass
+class Page:
+    lines: list[str]
+
+    def row(self, begins: str) -> str:
+        return next(line for line in self.lines if line.strip().startswith(begins))
+
+
+def page(readout: Readout, width: int = 100) -> Page:
+    lines = draw_details(readout, width)
+    assert all(width_of(line) <= width for line in lines)
+    return Page([plain(line) for line in lines])
+
+
+def with_clocks(n: int, **changes: object) -> Readout:
+    readout = Readout()
+    for index in range(n):
+        readout.take(messages.Layers(1, replace(scenes.clock(index), **changes)))
+    return readout
+
+
+def test_a_row_for_each_layer_and_a_cell_for_each_token() -> None:
+    found = page(with_clocks(5))
+    assert "5 probed tokens" in found.row("LAYERS")
+    names = scenes.clock(0).names
+    assert len(found.lines) >= len(names)
+    assert sum(character in SHADES for character in found.row("in ")) == 5
+    assert found.row("out").rstrip().endswith("CUDA0")
+
+
+def test_only_as_many_tokens_as_fit() -> None:
+    found = page(with_clocks(200), 60)
+    assert sum(character in SHADES for character in found.row("in ")) == 60 - 8 - 20
+
+
+def test_experts_by_how_often_they_were_chosen() -> None:
+    names = scenes.clock(0).names
+    experts = tuple(() if name in ("input", "output") else (0, 5) for name in names)
+    found = page(with_clocks(4, experts=experts, n_expert=64))
+    title = found.lines.index(found.row("EXPERTS"))
+    row = found.lines[title + 1]
+    assert row[8] == "█" and row[13] == "█" and row[9:13].isspace() and "2 of 64 used" in row
+    narrow = page(with_clocks(4, experts=experts, n_expert=64), 50)
+    assert "a cell" in narrow.row("EXPERTS")
+
+
+def test_a_dense_model_has_no_map_of_experts() -> None:
+    assert not any("EXPERTS" in line for line in page(with_clocks(3)).lines)
+
+
+def test_the_parts_of_ttft() -> None:
+    readout = Readout()
+    readout.take(messages.Finished(1, "end", scenes.timing(40)))
+    found = page(readout)
+    timing = scenes.timing(40)
+    for name in ("queue", "template", "prefill", "first sample"):
+        assert found.row(name)
+    assert f"{timing.prefill_ms:.0f} ms" in found.row("prefill")
+    assert "p95" in found.row("time between tokens")
+
+
+def test_the_roofline_counts_weights_and_kv() -> None:
+    readout = with_clocks(1)
+    readout.take(messages.Loaded(1, scenes.LAPTOP, scenes.qwen(), "live", 1.0))
+    timing = scenes.timing(40)
+    readout.take(messages.Finished(1, "end", timing))
+    model = scenes.qwen()
+    assert timing.depth is not None and timing.tpot_ms is not None
+    kv = model.kv_bytes_per_token * ((timing.depth + timing.kv_used) // 2)
+    speed = (model.bytes_per_token + kv) / timing.tpot_ms / 1e6
+    assert f"{speed:.0f} GB/s" in page(readout).row("ROOFLINE") or f"{speed:.1f} GB/s" in page(readout).row("ROOFLINE")
+    assert "CUDA0" in page(readout).row("last probed token")
+
+
+def test_nothing_is_known_before_the_first_reply() -> None:
+    text = "\n".join(page(Readout()).lines)
+    assert "No reply has been judged" in text and "No token was probed" in text and "0 ms" not in text

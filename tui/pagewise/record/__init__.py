@@ -1,0 +1,1 @@
+"""Records: what a client was told, kept in a file; read again by replay and report."""
