@@ -22,8 +22,8 @@ _NOT_HERE = Failure(
 
 _STREAMED = Failure(
     "Operators cannot be profiled",
-    "Layers of this model are streamed from disk, and what drives the streaming has the place on the scheduler that the "
-    "profile needs.",
+    "Layers of this model are streamed from disk, and what drives the streaming has the place on the scheduler that "
+    "the profile needs.",
     'Load the model with placement = "off", or one that fits into memory; the layer clock works here as well.',
 )
 
