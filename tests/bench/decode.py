@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.measure import Measurement
-from tests.bench.screen import _replies, _running, _wait_finished, home
+from tests.bench.screen import home, replies, running, wait_finished
 
 from pagewise.readings import TurnTiming
 
@@ -29,12 +29,12 @@ def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
     options = ["--model", str(model)]
     for key, value in settings.items():
         options += ["--set", f"{key}={value}"]
-    with home() as environment, _running(environment, *options) as (session, _):
+    with home() as environment, running(environment, *options) as (session, _):
         for turn, question in enumerate(("Warm up.", "Tell me a story.")):
             session.type(question)
             session.press("enter")
-            _wait_finished(environment, turn + 1, session)
-        timing = _replies(environment)[-1].timing
+            wait_finished(environment, turn + 1, session)
+        timing = replies(environment)[-1].timing
     assert timing is not None and timing.tpot_ms is not None, "the reply has no timing"
     return timing
 

@@ -73,7 +73,7 @@ def _answer_begun(screen: pyte.Screen) -> bool:
 def idle(runs: int, seconds: float = 10.0) -> Iterator[Measurement]:
     """Terminal bytes and CPU of the app with all gauges at 1 Hz and no generation."""
     rates, shares = [], []
-    with home() as environment, _running(environment) as (session, app):
+    with home() as environment, running(environment) as (session, app):
         time.sleep(5)
         for _ in range(runs):
             before, cpu, start = len(session.raw()), _cpu(app), time.monotonic()
@@ -89,14 +89,14 @@ def streaming(model: Path, runs: int, tokens: int = 160) -> Iterator[Measurement
     """Terminal bytes and CPU of the app while a reply streams from ``model``, gauges on."""
     per_token, shares, speeds = [], [], []
     options = ("--model", str(model), "--set", f"sampling.max_tokens={tokens}", "--set", "sampling.seed=1")
-    with home() as environment, _running(environment, *options) as (session, app):
+    with home() as environment, running(environment, *options) as (session, app):
         for run in range(runs):
             session.type(f"Tell me a story, number {run}.")
             before, cpu, start = len(session.raw()), _cpu(app), time.monotonic()
             session.press("enter")
-            _wait_finished(environment, run + 1, session)
+            wait_finished(environment, run + 1, session)
             elapsed = time.monotonic() - start
-            timing = _replies(environment)[-1].timing
+            timing = replies(environment)[-1].timing
             assert timing is not None
             per_token.append((len(session.raw()) - before) / timing.n_output / 1000)
             shares.append(100 * (_cpu(app) - cpu) / elapsed)
@@ -107,7 +107,7 @@ def streaming(model: Path, runs: int, tokens: int = 160) -> Iterator[Measurement
 
 
 @contextmanager
-def _running(environment: dict[str, str], *options: str) -> Iterator[tuple[Session, psutil.Process]]:
+def running(environment: dict[str, str], *options: str) -> Iterator[tuple[Session, psutil.Process]]:
     with Session(pagewise(*options), columns=WIDTH, rows=HEIGHT, environment=environment) as session:
         session.wait_for("in RAM", 120)
         yield session, psutil.Process(session.process.pid)
@@ -118,7 +118,7 @@ def _cpu(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _replies(environment: dict[str, str]) -> list:
+def replies(environment: dict[str, str]) -> list:
     database = Path(environment["XDG_DATA_HOME"]) / "pagewise" / "history.db"
     history = History(database)
     try:
@@ -128,11 +128,11 @@ def _replies(environment: dict[str, str]) -> list:
         history.close()
 
 
-def _wait_finished(environment: dict[str, str], count: int, session: Session) -> None:
+def wait_finished(environment: dict[str, str], count: int, session: Session) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        replies = _replies(environment)
-        if len(replies) >= count and replies[count - 1].timing is not None:
+        found = replies(environment)
+        if len(found) >= count and found[count - 1].timing is not None:
             return
         time.sleep(0.5)
     raise AssertionError(f"the reply never ended\n{session.text()}")

@@ -103,6 +103,17 @@ def test_another_profile_is_one_key_away_and_the_conversation_stays(chat: Sessio
     assert replies(home)[1].profile == "guide-q4"
 
 
+def test_the_monitor_finds_our_own_engine_and_gives_the_chat_back(chat: Session) -> None:
+    (engine,) = engines(chat)
+    chat.press("f5")
+    chat.wait_until(
+        lambda: any("pagewise" in line and str(engine.pid) in line for line in chat.lines()), "our engine in the strip"
+    )
+    chat.wait_for("guide-f16.gguf")
+    chat.press("escape")
+    chat.wait_for("Ask anything")
+
+
 def test_a_killed_engine_is_replaced_and_the_conversation_goes_on(home: dict[str, str]) -> None:
     options = ("--model", str(make_model(SLOW)), "--set", "sampling.max_tokens=400", "--set", "n_ctx=4096")
     with Session(pagewise(*options), environment=home) as session:

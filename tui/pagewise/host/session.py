@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pagewise import __version__
 from pagewise.host.judge import Judge
@@ -39,8 +40,10 @@ from pagewise.messages import (
     SetRate,
     Stop,
 )
-from pagewise.monitor.feed import MonitorFeed
 from pagewise.readings import Snapshot
+
+if TYPE_CHECKING:
+    from pagewise.monitor.feed import MonitorFeed
 
 DEFAULT_HZ = 2.0
 
@@ -66,7 +69,7 @@ class Session:
         self._profiler = Profiler(self._slot, outlet.send)
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
-        self._monitor = MonitorFeed(outlet.send)
+        self._monitor: MonitorFeed | None = None
         self._watchdog = Watchdog(self._owed, limits or Limits())
 
     @property
@@ -89,7 +92,7 @@ class Session:
                 if not self._turns.stop(id):
                     self._loads.stop(id)
             case Monitor():
-                self._monitor.handle(command)
+                self._watch(command)
             case ProfileStacks() | ProfileOperators():
                 self._profiler.handle(command)
             case Release():
@@ -99,13 +102,22 @@ class Session:
 
     async def close(self) -> None:
         """End the engine and all that is under way."""
-        self._monitor.close()
+        if self._monitor is not None:
+            self._monitor.close()
         self._loads.close()
         self._watchdog.stop()
         self._judge.close()
         self._sampler.stop()
         await self._profiler.close()
         await self._slot.end()
+
+    def _watch(self, command: Monitor) -> None:
+        # Imported here: the first token of a chat must not wait for what only the monitor needs.
+        from pagewise.monitor.feed import MonitorFeed
+
+        if self._monitor is None:
+            self._monitor = MonitorFeed(self._outlet.send)
+        self._monitor.handle(command)
 
     def _greet(self, protocol: int) -> None:
         system = f"{platform.system()} {platform.release()} {platform.machine()}"
