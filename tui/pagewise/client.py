@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from pagewise.jobs.base import JobAnswer, JobFailed, JobRequest
 from pagewise.messages import (
     Command,
     EngineStatus,
@@ -90,6 +91,7 @@ class HostClient:
         self._rate: SetRate | None = None
         self._loads: set[int] = set()
         self._turns: set[int] = set()
+        self._jobs: set[int] = set()
 
     @property
     def pid(self) -> int | None:
@@ -103,7 +105,7 @@ class HostClient:
         self._keeping = asyncio.create_task(self._keep())
 
     def send(self, command: Command) -> None:
-        """Hand one command over; it never waits. Without a host, a load or a question is answered by its failure."""
+        """Hand one command over; it never waits. Without a host, what was asked is answered by its failure."""
         self._keep_record(command)
         match command:
             case Hello():
@@ -115,6 +117,8 @@ class HostClient:
                 self._loads.add(id)
             case Generate(id=id):
                 self._turns.add(id)
+            case JobRequest(id=id):
+                self._jobs.add(id)
         if not self._write(command):
             self._end_what_waits(Failure("There is no host", "It has ended.", "Start pagewise again."))
 
@@ -219,6 +223,8 @@ class HostClient:
                 self._loads.discard(id)
             case Finished(id=id):
                 self._turns.discard(id)
+            case JobAnswer(id=id):
+                self._jobs.discard(id)
         self._deliver(event)
 
     def _keep_record(self, message: Command | Event) -> None:
@@ -266,8 +272,11 @@ class HostClient:
             self._deliver(Finished(turn, "engine lost", None, failure))
         for load in sorted(self._loads):
             self._deliver(LoadFailed(load, failure))
+        for job in sorted(self._jobs):
+            self._deliver(JobFailed(job, failure))
         self._turns.clear()
         self._loads.clear()
+        self._jobs.clear()
 
     def _last_words(self) -> str:
         if self._errors is None:

@@ -13,6 +13,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from pagewise.failure import Failure as Failure
+from pagewise.jobs.base import JobFailed, JobProgress
+from pagewise.jobs.plan import MakePlan, Planned
 from pagewise.readings import (
     BufferBytes,
     LayerClock,
@@ -34,14 +37,6 @@ HEADER = struct.Struct(">IB")
 
 ChangeClass = Literal["none", "live", "context", "model", "process"]
 StopReason = Literal["end", "stop string", "length", "context full", "stopped", "engine lost", "failed"]
-
-
-class Failure(Struct, frozen=True):
-    """Something a person has to know: what happened, why, and what to do next. One or two sentences each."""
-
-    what: str
-    why: str
-    next: str
 
 
 class ChatMessage(Struct, frozen=True):
@@ -114,7 +109,10 @@ class Generate(Struct, frozen=True, tag=True):
 
 
 class Stop(Struct, frozen=True, tag=True):
-    """Stop turn or load ``id``; a turn ends with Finished(reason="stopped"), a load with LoadFailed(cancelled=True)."""
+    """Stop turn, load or job ``id``.
+
+    It ends with Finished(reason="stopped"), LoadFailed(cancelled=True) or JobFailed(cancelled=True).
+    """
 
     id: int
 
@@ -159,7 +157,10 @@ class Quit(Struct, frozen=True, tag=True):
     """End in good order."""
 
 
-Command = Hello | Load | Generate | Stop | Release | SetRate | Monitor | ProfileStacks | ProfileOperators | Quit
+JobCommand = MakePlan
+Command = (
+    Hello | Load | Generate | Stop | Release | SetRate | Monitor | ProfileStacks | ProfileOperators | Quit | JobCommand
+)
 
 
 # ---- events: engine → host → app -------------------------------------------------------------------------------------
@@ -314,6 +315,7 @@ class Notice(Struct, frozen=True, tag=True):
     failure: Failure
 
 
+JobEvent = JobProgress | JobFailed | Planned
 Event = (
     HostHello
     | EngineHello
@@ -332,6 +334,7 @@ Event = (
     | Operators
     | EngineLost
     | Notice
+    | JobEvent
 )
 
 STREAM_TYPES = (Tokens, Prefill)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewise import __version__
+from pagewise.host.jobs.jobs import Jobs
 from pagewise.host.judge import Judge
 from pagewise.host.loads import Loads
 from pagewise.host.outlet import Outlet
@@ -21,6 +22,7 @@ from pagewise.host.slot import EngineSlot
 from pagewise.host.supervise import Engine
 from pagewise.host.turns import Turns
 from pagewise.host.watchdog import Limits, Watchdog, Watched
+from pagewise.jobs.base import JobRequest
 from pagewise.messages import (
     PROTOCOL,
     Command,
@@ -69,6 +71,7 @@ class Session:
         self._profiler = Profiler(self._slot, outlet.send)
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
+        self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle)
         self._monitor: MonitorFeed | None = None
         self._watchdog = Watchdog(self._owed, limits or Limits())
 
@@ -89,7 +92,7 @@ class Session:
             case Generate():
                 self._turns.submit(command)
             case Stop(id=id):
-                if not self._turns.stop(id):
+                if not self._turns.stop(id) and not self._jobs.stop(id):
                     self._loads.stop(id)
             case Monitor():
                 self._watch(command)
@@ -99,12 +102,15 @@ class Session:
                 self._loads.release()
             case Quit():
                 self._over.set()
+            case JobRequest():
+                self._jobs.begin(command)
 
     async def close(self) -> None:
         """End the engine and all that is under way."""
         if self._monitor is not None:
             self._monitor.close()
         self._loads.close()
+        await self._jobs.close()
         self._watchdog.stop()
         self._judge.close()
         self._sampler.stop()
@@ -143,9 +149,12 @@ class Session:
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         self._turns.on_snapshot(snapshot)
-        self._judge.on_snapshot(snapshot, idle=self._turns.now is None and not self._loads.busy)
+        self._judge.on_snapshot(snapshot, idle=self._is_idle())
         if not self._outlet.waiting:
             self._outlet.send(Reading(snapshot))
+
+    def _is_idle(self) -> bool:
+        return self._turns.now is None and not self._loads.busy
 
     def _on_blind(self, error: BaseException) -> None:
         why = f"{type(error).__name__}: {error}"

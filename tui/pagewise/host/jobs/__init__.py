@@ -1,0 +1,1 @@
+"""Work beside the conversation, one file a kind of job."""

@@ -1,0 +1,73 @@
+"""One job in hand: what it can use, and how it tells of itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from pagewise.host.jobs.side_engine import SideEngine
+from pagewise.host.outlet import Outlet
+from pagewise.host.slot import EngineSlot
+from pagewise.jobs.base import JobProgress
+from pagewise.messages import Event, Failure
+
+_PROGRESS_S = 0.1
+
+
+class JobError(Exception):
+    """The job cannot be done; ``failure`` says it to a person."""
+
+    def __init__(self, what: str, why: str, next: str) -> None:
+        super().__init__(f"{what}: {why}")
+        self.failure = Failure(what, why, next)
+
+
+class Job:
+    """Handed to the function that does a job. It is cancelled as a task: asyncio.CancelledError is raised in it."""
+
+    def __init__(
+        self,
+        id: int,
+        outlet: Outlet,
+        slot: EngineSlot,
+        engine_command: Sequence[str],
+        engine_log: Path,
+        is_idle: Callable[[], bool],
+    ) -> None:
+        self.id = id
+        self.slot = slot
+        """The engine of the conversation."""
+        self.is_idle = is_idle
+        """Whether no turn and no load is under way."""
+        self._outlet = outlet
+        self._engine_command = engine_command
+        self._engine_log = engine_log
+        self._told_at = 0.0
+        self._phase = ""
+
+    def send(self, event: Event) -> None:
+        """Tell the app."""
+        self._outlet.send(event)
+
+    def progress(
+        self, phase: str, done: int, total: int, unit: Literal["bytes", "items"] = "items", detail: str = ""
+    ) -> None:
+        """Tell how far it is, ten times a second at most; the begin and the end of a phase always go out."""
+        now = time.monotonic()
+        if phase == self._phase and done < total and now - self._told_at < _PROGRESS_S:
+            return
+        self._phase, self._told_at = phase, now
+        self._outlet.send(JobProgress(self.id, phase, done, total, unit, detail))
+
+    @asynccontextmanager
+    async def side_engine(self) -> AsyncIterator[SideEngine]:
+        """An engine process of the job's own, without a model; ended with the block, however that is left."""
+        engine = SideEngine(self._engine_command, self._engine_log)
+        try:
+            await engine.start()
+            yield engine
+        finally:
+            await engine.end()

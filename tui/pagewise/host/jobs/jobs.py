@@ -1,0 +1,80 @@
+"""The jobs of one host: begun, cancelled, and their ends told."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pagewise.failure import Failure
+from pagewise.host.jobs.job import Job, JobError
+from pagewise.host.outlet import Outlet
+from pagewise.host.slot import EngineDied, EngineSlot
+from pagewise.jobs.base import JobFailed, JobRequest
+from pagewise.jobs.plan import MakePlan
+
+_KINDS: dict[type[JobRequest], str] = {MakePlan: "plan"}
+"""Each command's module in this folder; its ``run(command, job)`` does it. Imported when it is first asked for."""
+_CANCELLED = Failure("Stopped", "You stopped it.", "Start it again when you want it.")
+
+
+class Jobs:
+    """Runs any number of jobs beside one another; a kind that must not says so itself."""
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        slot: EngineSlot,
+        engine_command: Sequence[str],
+        engine_log: Path,
+        is_idle: Callable[[], bool],
+    ) -> None:
+        self._outlet, self._slot, self._is_idle = outlet, slot, is_idle
+        self._engine_command, self._engine_log = engine_command, engine_log
+        self._running: dict[int, asyncio.Task[None]] = {}
+
+    def begin(self, command: JobRequest) -> None:
+        """Do it in the background."""
+        task = asyncio.create_task(self._run(command))
+        self._running[command.id] = task
+        task.add_done_callback(lambda _: self._running.pop(command.id, None))
+
+    def stop(self, id: int) -> bool:
+        """Cancel job ``id``; False if there is none of that id."""
+        task = self._running.get(id)
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    async def close(self) -> None:
+        """Cancel all of them and wait until what they started is gone."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _run(self, command: JobRequest) -> None:
+        try:
+            kind = importlib.import_module(f"pagewise.host.jobs.{_KINDS[type(command)]}")
+            job = Job(command.id, self._outlet, self._slot, self._engine_command, self._engine_log, self._is_idle)
+            await kind.run(command, job)
+        except asyncio.CancelledError:
+            self._fail(command.id, _CANCELLED, cancelled=True)
+        except (JobError, EngineDied) as error:
+            self._fail(command.id, error.failure)
+        except Exception as error:
+            failure = getattr(error, "failure", None)
+            if not isinstance(failure, Failure):
+                traceback.print_exception(error)
+                failure = Failure(
+                    "This did not work",
+                    f"A fault of pagewise: {type(error).__name__}: {error}",
+                    "The conversation goes on; please report it.",
+                )
+            self._fail(command.id, failure)
+
+    def _fail(self, id: int, failure: Failure, cancelled: bool = False) -> None:
+        self._outlet.send(JobFailed(id, failure, cancelled))
