@@ -91,19 +91,42 @@ def make_model(shape: Shape | None = None, /, **changes: Any) -> Path:
     return path
 
 
+def make_hollow(path: Path, shape: Shape | None = None, /, **changes: Any) -> Path:
+    """A file of this shape with a true header and a hole for weights: of any size, for what never reads them."""
+    shape = replace(shape or Shape(), **changes)
+    tensors = list(_tensors(shape))
+    with path.open("wb") as file:
+        _write_header(file, tensors, _metadata(shape))
+        file.truncate(file.tell() + sum(-(-tensor.bytes // _ALIGNMENT) * _ALIGNMENT for tensor in tensors))
+    return path
+
+
 def make_quantized(source: Path, quant: str) -> Path:
     """``source`` quantized by llama.cpp to ``quant``, such as ``Q4_K_M``; made on first use."""
+    from pagewise.engine.llamacpp import library
     from pagewise.engine.llamacpp.quantize import quantize
 
     target = source.with_name(f"{source.stem}-{quant}.gguf")
     if not target.exists():
+        library.start()
         quantize(source, target, quant)
     return target
 
 
 def _write(file: IO[bytes], shape: Shape) -> None:
-    tensors = list(_tensors(shape))
-    metadata = _metadata(shape)
+    _write_gguf(file, list(_tensors(shape)), _metadata(shape), shape)
+
+
+def _write_gguf(file: IO[bytes], tensors: list[_Tensor], metadata: dict[str, Any], shape: Shape) -> None:
+    _write_header(file, tensors, metadata)
+    random = np.random.default_rng(shape.seed)
+    for tensor in tensors:
+        for piece in _data(tensor, shape, random):
+            file.write(piece)
+        file.write(bytes(-tensor.bytes % _ALIGNMENT))
+
+
+def _write_header(file: IO[bytes], tensors: list[_Tensor], metadata: dict[str, Any]) -> None:
     file.write(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)))
     for key, value in metadata.items():
         file.write(_string(key) + _value(value))
@@ -114,11 +137,6 @@ def _write(file: IO[bytes], shape: Shape) -> None:
         file.write(struct.pack("<IQ", _TYPE_NUMBER[tensor.weights], offset))
         offset += -(-tensor.bytes // _ALIGNMENT) * _ALIGNMENT
     file.write(bytes(-file.tell() % _ALIGNMENT))
-    random = np.random.default_rng(shape.seed)
-    for tensor in tensors:
-        for piece in _data(tensor, shape, random):
-            file.write(piece)
-        file.write(bytes(-tensor.bytes % _ALIGNMENT))
 
 
 def _string(text: str) -> bytes:
@@ -316,3 +334,32 @@ def _q8_0(n_weights: int, scale: float, silent: int, random: np.random.Generator
         if silent > start:
             blocks["d"][: (silent - start) // 32] = scale / 73.9 * 1e-4
         yield blocks.tobytes()
+
+
+def make_adapter(path: Path, shape: Shape | None = None, /, rank: int = 4, **changes: Any) -> Path:
+    """A LoRA adapter for the model of this shape, written to ``path``: random changes of every ``attn_q``.
+
+    Metadata given as ``adapter_type``, ``general_type`` or ``architecture`` takes the place of what is right;
+    ``only`` leaves all tensors out whose name does not end with it.
+    """
+    own = {key: changes.pop(key) for key in ("adapter_type", "general_type", "only", "target") if key in changes}
+    named = changes.pop("named", None)
+    shape = replace(shape or Shape(), **changes)
+    head = shape.n_embd // shape.n_head
+    target = own.get("target", "attn_q")
+    rows = shape.n_embd if target == "attn_q" else shape.n_head_kv * head
+    tensors = []
+    for layer in range(shape.n_layer):
+        tensors.append(_Tensor(f"blk.{layer}.{target}.weight.lora_a", (shape.n_embd, rank), "F32"))
+        tensors.append(_Tensor(f"blk.{layer}.{target}.weight.lora_b", (rank, rows), "F32"))
+    tensors = [tensor for tensor in tensors if tensor.name.endswith(own.get("only", ""))]
+    metadata = {
+        "general.architecture": named or shape.architecture,
+        "general.type": own.get("general_type", "adapter"),
+        "general.alignment": _ALIGNMENT,
+        "adapter.type": own.get("adapter_type", "lora"),
+        "adapter.lora.alpha": float(2 * rank),
+    }
+    with path.open("wb") as file:
+        _write_gguf(file, tensors, metadata, shape)
+    return path

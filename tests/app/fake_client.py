@@ -6,10 +6,13 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
-from app import scenes
+from app import scenes, scenes_profiles
 from pagewise import messages
+from pagewise.jobs.catalog import FindModels, ModelsFound
+from pagewise.jobs.plan import MakePlan, Planned
 from pagewise.messages import Command, Event, ModelInfo
 from pagewise.readings import Devices
+from pagewise.settings import Profile
 
 
 class FakeClient:
@@ -27,6 +30,8 @@ class FakeClient:
         endless: bool = False,
     ) -> None:
         self.sent: list[Command] = []
+        self.planned: list[Profile] = []
+        self.catalog = scenes_profiles.catalog()
         self.answer = answer
         self.model = model or scenes.qwen()
         self.started = 0
@@ -34,7 +39,7 @@ class FakeClient:
         self.manual = manual
         self._token_s = token_s
         self._readings_hz = readings_hz
-        self._devices = devices
+        self.devices = devices
         self._endless = endless
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -51,6 +56,11 @@ class FakeClient:
         self.sent.append(command)
         if isinstance(command, messages.Stop):
             self._stopped.add(command.id)
+        if isinstance(command, FindModels):
+            self.say(ModelsFound(command.id, self.catalog))
+        elif isinstance(command, MakePlan):
+            self.planned.append(command.profile)
+            self.say(Planned(command.id, scenes_profiles.plan(command.profile, self.devices)))
         if self.manual:
             return
         if isinstance(command, messages.Load):
@@ -130,7 +140,7 @@ class FakeClient:
             wave = (0, 2, 9, 38, 60, 41, 12, 3)[tick % 8] * 1e6
             self.say(
                 messages.Reading(
-                    scenes.snapshot(float(tick), devices=self._devices, page_in=wave, stalls=float(tick % 3))
+                    scenes.snapshot(float(tick), devices=self.devices, page_in=wave, stalls=float(tick % 3))
                 )
             )
             tick += 1

@@ -11,6 +11,7 @@ from pagewise import messages
 from pagewise.app.profiler.details import SHADES, draw_details
 from pagewise.app.readout import Readout
 from pagewise.app.spans import plain, width_of
+from pagewise.readings import TurnEnergy
 
 
 @dataclass
@@ -90,3 +91,23 @@ def test_the_roofline_counts_weights_and_kv() -> None:
 def test_nothing_is_known_before_the_first_reply() -> None:
     text = "\n".join(page(Readout()).lines)
     assert "No reply has been judged" in text and "No token was probed" in text and "0 ms" not in text
+
+
+def test_energy_of_a_token_with_where_it_comes_from() -> None:
+    readout = Readout()
+    readout.take(messages.Loaded(1, scenes.LAPTOP, scenes.qwen(), "process", 2000.0))
+    counted = TurnEnergy(600.0, 4.0, 100, "energy counter")
+    readout.take(messages.Judged(2, scenes.VERDICT, counted))
+    assert "6.00 J/token  600 J in 4.00 s for 100 tokens" in page(readout, 160).row("ENERGY")
+    assert "estimate" not in page(readout, 160).row("ENERGY")
+    readout.take(messages.Judged(2, scenes.VERDICT, replace(counted, source="power × time")))
+    assert "an estimate" in page(readout, 160).row("ENERGY")
+    readout.take(messages.Judged(2, scenes.VERDICT, None, "the reply was too short"))
+    assert page(readout, 160).row("ENERGY") == "ENERGY  n/a: the reply was too short"
+
+
+def test_without_a_device_nothing_is_said_of_energy() -> None:
+    readout = Readout()
+    readout.take(messages.Loaded(1, scenes.LAPTOP, replace(scenes.qwen(), offloaded_layers=0), "process", 2000.0))
+    readout.take(messages.Judged(2, scenes.VERDICT, None, "no device holds a part of the model"))
+    assert not any(line.startswith("ENERGY") for line in page(readout).lines)

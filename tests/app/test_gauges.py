@@ -5,6 +5,7 @@ import pytest
 
 from app import scenes
 from pagewise import messages
+from pagewise.app.gauges import vram
 from pagewise.app.gauges.column import GAUGES, draw_column
 from pagewise.app.gauges.folded import draw_folded
 from pagewise.app.gauges.strip import bar, braille, stacked
@@ -47,7 +48,7 @@ def states() -> dict[str, Readout]:
 def test_no_gauge_is_wider_than_its_column(state: str, width: int) -> None:
     readout = states()[state]
     for gauge in GAUGES:
-        for rows in range(4):
+        for rows in range(5):
             lines = gauge.draw(readout, width, rows)
             assert lines
             assert all(width_of(line) <= width for line in lines), gauge.name
@@ -74,11 +75,68 @@ def test_the_column_uses_its_height_and_begins_with_its_first_gauge(height: int)
 
 
 def test_vram_tells_kinds_apart_without_colour() -> None:
-    lines = drawn("VRAM", full(scenes.gpu()))
+    lines = drawn("VRAM", full(scenes.gpu()), rows=3)
     assert lines[0].endswith("6.1 / 8.0 GiB")
-    assert "".join(lines[2:]).replace("  ", " ").startswith("█ weights 3.0 ▓ KV 0.4 ▒ compute 0.3")
-    assert "other 2.0" in lines[-1]
+    assert "".join(lines[2:-1]).replace("  ", " ").startswith("█ weights 3.0 ▓ KV 0.4 ▒ compute 0.3")
+    assert "other 2.0" in lines[-2] and lines[-1].startswith("busy 61 %")
     assert {"█", "▓", "▒", "░", "╌"} <= set(lines[1])
+
+
+def h200(**changed: object) -> Devices:
+    """A device that tells all, its clocks held back."""
+    [device] = scenes.gpu().devices
+    told = {
+        "name": "NVIDIA H200", "power_w": 512.0, "power_limit_w": 700.0, "utilization_pct": 97.0,
+        "sm_clock_mhz": 1410.0, "sm_clock_max_mhz": 1980.0, "memory_clock_mhz": 3201.0, "held_back": ("power limit",),
+        "dram_bytes_s": 3.1e12, "dram_peak_bytes_s": 4.917e12,
+        "pcie_rx_bytes_s": 1.23e9, "pcie_tx_bytes_s": 81e6, "pcie_peak_bytes_s": 63e9,
+    }  # fmt: skip
+    return Devices((msgspec.structs.replace(device, **{**told, **changed}),))
+
+
+def test_vram_shows_what_the_device_does_as_far_as_there_is_room() -> None:
+    work = ["busy 97 %  512 W  61 °C  DRAM 3.1 TB/s 63 %", "PCIe ↓1.2 GB/s ↑81 MB/s"]
+    held = "▲ 1410 of 1980 MHz held back: power limit"
+    assert drawn("VRAM", full(h200()), rows=4)[-3:] == [*work, held]
+    assert drawn("VRAM", full(h200()), rows=2)[2:] == ["█ weights 3.0  ▓ KV 0.4  ▒ compute 0.3", work[0]]
+    assert drawn("VRAM", full(h200()), rows=3)[3:] == ["░ driver 0.4  ▒ other 2.0", work[0]]
+    assert len(drawn("VRAM", full(h200()), rows=1)) == 3
+    assert drawn("VRAM", full(h200(held_back=())), rows=4)[-2:] == work
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3])
+def test_clocks_that_are_held_back_are_marked_where_there_is_no_room_for_the_reason(rows: int) -> None:
+    assert "▲ held back" in drawn("VRAM", full(h200()), rows=rows)[0]
+    assert "▲" not in drawn("VRAM", full(h200(held_back=())), rows=rows)[0]
+
+
+def test_vram_of_an_older_device_tells_how_long_its_memory_was_busy() -> None:
+    assert drawn("VRAM", full(scenes.gpu()), rows=3)[-1] == "busy 61 %  72 W  61 °C  mem busy 44 %"
+
+
+def test_each_of_several_devices_says_what_it_does() -> None:
+    [device] = h200().devices
+    two = Devices((device, msgspec.structs.replace(device, index=1)))
+    lines = drawn("VRAM", full(two), rows=4)
+    assert sum(line.startswith("busy 97 %") for line in lines) == 2 and len(lines) == 10
+
+
+def test_kinds_are_of_the_device_that_the_engine_names() -> None:
+    [device] = h200().devices
+    order = (msgspec.structs.replace(device, ggml="CUDA1"), msgspec.structs.replace(device, index=1, ggml="CUDA0"))
+    readout = full(Devices(order))
+    assert "weights" not in vram.kinds(readout, order[0]) and vram.kinds(readout, order[1])["weights"] > 0
+
+
+def test_the_explanation_names_every_figure_and_a_reason_once() -> None:
+    [gauge] = [gauge for gauge in GAUGES if gauge.name == "VRAM"]
+    text = " ".join(gauge.state(full(h200())))
+    for figure in ("97 %", "3.1 TB/s, 63 %", "1.2 GB/s to it", "63.0 GB/s each way", "512 W of 700 W", "61 °C"):
+        assert figure in text
+    assert "1410 of 1980 MHz, its memory at 3201 MHz" in text and "held back: power limit" in text
+    lost = tuple(Missing(name, "It fell off the bus.") for name in ("power_w", "temperature_c"))
+    text = " ".join(gauge.state(full(h200(power_w=None, temperature_c=None, missing=lost))))
+    assert "power_w, temperature_c: n/a, It fell off the bus." in text
 
 
 def test_without_a_gpu_the_reason_is_said() -> None:

@@ -11,9 +11,10 @@ from app import scenes
 from app.fake_client import FakeClient
 from app.stage import make_app, screen_text, staged, text_of, until
 from pagewise import messages
+from pagewise.app.path_offers import offers, problem
 from pagewise.app.screens.chat import ChatScreen
 from pagewise.app.screens.conversations import ConversationsScreen
-from pagewise.app.screens.open_model import OpenModelScreen, offers, problem
+from pagewise.app.screens.open_model import OpenModelScreen
 from pagewise.app.screens.profiles import ProfilesScreen
 from pagewise.app.widgets.listing import Listing
 from pagewise.app.widgets.prompt import Prompt
@@ -28,7 +29,7 @@ async def open_profiles(pilot: Pilot[None]) -> ProfilesScreen:
     await pilot.press("f2")
     screen = pilot.app.screen
     assert isinstance(screen, ProfilesScreen)
-    await until(pilot, lambda: bool(screen._profiles))
+    await until(pilot, lambda: bool(screen._shelf.files))
     return screen
 
 
@@ -41,7 +42,7 @@ async def test_profiles_say_what_each_would_change() -> None:
     app = make_app(client, profile)
     async with staged(app) as pilot:
         screen = await open_profiles(pilot)
-        names = [profile.name for profile in screen._profiles]
+        names = [profile.name for profile in screen._shelf.files]
         assert {"guide", "guide-q4", "laptop-cpu", "gpu-full"} <= set(names)
         await pilot.press("home", *["down"] * names.index("guide-q4"))
         await until(pilot, lambda: "Loads the weights again" in text_of(app, "detail"))
@@ -53,7 +54,7 @@ async def test_enter_switches_and_the_sheet_closes_when_it_is_done() -> None:
     app = make_app(client, profile)
     async with staged(app) as pilot:
         screen = await open_profiles(pilot)
-        names = [profile.name for profile in screen._profiles]
+        names = [profile.name for profile in screen._shelf.files]
         await pilot.press("home", *["down"] * names.index("guide-q4"), "enter")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         assert app.session.profile is not None and app.session.profile.name == "guide-q4"
@@ -65,7 +66,7 @@ async def test_left_and_right_step_the_quant_of_the_guide() -> None:
     app = make_app(client, profile)
     async with staged(app) as pilot:
         screen = await open_profiles(pilot)
-        names = [profile.name for profile in screen._profiles]
+        names = [profile.name for profile in screen._shelf.files]
         await pilot.press("home", *["down"] * names.index("guide-q4"), "right")
         assert "[Q5_K_M]" in text_of(app, "detail")
         await pilot.press(*["left"] * 9)
@@ -81,7 +82,7 @@ async def test_a_switch_that_fails_says_why_in_the_sheet() -> None:
     app = make_app(client, profile)
     async with staged(app) as pilot:
         screen = await open_profiles(pilot)
-        names = [profile.name for profile in screen._profiles]
+        names = [profile.name for profile in screen._shelf.files]
         client.manual = True
         await pilot.press("home", *["down"] * names.index("guide-q4"), "enter")
         load = client.last(Load)
@@ -101,7 +102,7 @@ async def test_escape_cancels_a_switch_first() -> None:
     app = make_app(client, profile)
     async with staged(app) as pilot:
         screen = await open_profiles(pilot)
-        names = [profile.name for profile in screen._profiles]
+        names = [profile.name for profile in screen._shelf.files]
         client.manual = True
         await pilot.press("home", *["down"] * names.index("guide-q4"), "enter", "escape")
         assert app.screen is screen
@@ -259,7 +260,7 @@ async def test_a_list_scrolls_with_its_choice() -> None:
     app = make_app(client, profile)
     async with staged(app, (80, 24)) as pilot:
         screen = await open_profiles(pilot)
-        screen._profiles = profiles
+        screen._shelf.files = profiles
         screen._rows()
         await pilot.press("end")
         await until(pilot, lambda: "▸ profile-59" in text_of(app, "list"))

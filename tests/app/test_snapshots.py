@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from app import scenes
+from app import scenes, scenes_catalog
 from app.fake_client import FakeClient
 from app.stage import SIZES, make_app, text_of, until
 from pagewise import messages
 from pagewise.app.app import PagewiseApp
 from pagewise.app.widgets.gauges import GaugeColumn
 from pagewise.history.records import ConversationRow
+from pagewise.jobs.catalog import FindModels, ModelsFound
 from pagewise.messages import Load, ModelInfo
 from pagewise.readings import Devices
 from pagewise.settings import Profile
@@ -28,7 +30,7 @@ class Staged:
     """An app whose host says exactly what the scene says."""
 
     def __init__(self, model: ModelInfo, profile: Profile, devices: Devices | None, theme: str = "dark") -> None:
-        self.client = FakeClient(model=model, manual=True)
+        self.client = FakeClient(model=model, manual=True, devices=devices)
         self.app: PagewiseApp = make_app(self.client, profile, theme=theme)
         self.devices = devices
 
@@ -136,7 +138,7 @@ def test_engine_lost(snap_compare: Compare) -> None:
     assert snap_compare(stage.app, terminal_size=(120, 40), run_before=lost)
 
 
-@pytest.mark.parametrize("size", NAMED[:2])
+@pytest.mark.parametrize("size", NAMED)
 def test_profiles(snap_compare: Compare, size: tuple[int, int]) -> None:
     stage = without_gpu()
 
@@ -145,9 +147,53 @@ def test_profiles(snap_compare: Compare, size: tuple[int, int]) -> None:
         await pilot.press("f2")
         await until(pilot, lambda: "guide-q4" in text_of(stage.app, "list"))
         await pilot.press("home", "down", "down")
-        await pilot.pause()
+        await planned(pilot, 4)
 
     assert snap_compare(stage.app, terminal_size=size, run_before=chosen)
+
+
+async def planned(pilot: Pilot[None], profiles: int) -> None:
+    """Until each of so many profiles has its plan, and the levels of the models are known."""
+    app = pilot.app
+    assert isinstance(app, PagewiseApp)
+    await until(pilot, lambda: text_of(app, "list").count("iB") >= profiles)
+    await until(pilot, lambda: "needs" in text_of(app, "detail") or "then free" in text_of(app, "detail"))
+    await until(pilot, lambda: "quant  " in text_of(app, "detail"))
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", NAMED)
+def test_profile_that_does_not_fit(snap_compare: Compare, size: tuple[int, int]) -> None:
+    large = msgspec.structs.replace(scenes.LAPTOP, name="all-in", n_gpu_layers="all", n_ctx=65536)
+    stage = Staged(scenes.qwen(), scenes.LAPTOP, scenes.gpu())
+    stage.app.session.wanted = large
+
+    async def chosen(pilot: Pilot[None]) -> None:
+        await stage.load(pilot)
+        await pilot.press("f2")
+        await until(pilot, lambda: "all-in" in text_of(stage.app, "list"))
+        await planned(pilot, 5)
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=chosen)
+
+
+@pytest.mark.parametrize("size", NAMED)
+def test_profile_form(snap_compare: Compare, size: tuple[int, int]) -> None:
+    stage = with_gpu()
+
+    async def edited(pilot: Pilot[None]) -> None:
+        await stage.load(pilot)
+        await pilot.press("f2")
+        await until(pilot, lambda: "gpu-full" in text_of(stage.app, "list"))
+        await planned(pilot, 5)
+        await pilot.press("home", "down", "e")
+        await until(pilot, lambda: bool(stage.app.screen.query("#fields")))
+        await pilot.press("down", "down", "backspace", "backspace", "backspace", "4", "x")
+        await until(pilot, lambda: "then free" in text_of(stage.app, "detail"))
+        await until(pilot, lambda: "being made" not in text_of(stage.app, "detail"))
+        await pilot.pause()
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=edited)
 
 
 def test_conversations(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +214,23 @@ def test_conversations(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -
         await pilot.pause()
 
     assert snap_compare(stage.app, terminal_size=(80, 24), run_before=opened)
+
+
+@pytest.mark.parametrize("size", NAMED[:2])
+def test_models(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]) -> None:
+    stage = with_gpu()
+    monkeypatch.setattr("pagewise.app.screens.open_model.time.time", lambda: scenes_catalog.AT + 259_200.0)
+
+    async def opened(pilot: Pilot[None]) -> None:
+        await stage.answer(pilot)
+        await pilot.press("ctrl+o")
+        asked = stage.client.last(FindModels)
+        assert isinstance(asked, FindModels)
+        stage.client.say(ModelsFound(asked.id, scenes_catalog.catalog()))
+        await until(pilot, lambda: "Qwen3" in text_of(stage.app, "list"))
+        await pilot.press("down", "down")
+
+    assert snap_compare(stage.app, terminal_size=size, run_before=opened)
 
 
 @pytest.mark.parametrize("size", NAMED[:2])

@@ -10,10 +10,13 @@ from pathlib import Path
 
 from tests.bench.measure import Measurement
 from tests.bench.screen import home, replies, running, wait_finished
+from tests.engine.harness import EngineProcess, profile
 
 from pagewise.readings import TurnTiming
+from pagewise.settings import Sampling
 
 TOKENS = 64
+LONG = "the quick brown fox jumps over the lazy dog and goes on to the next hill " * 24
 
 
 def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
@@ -37,6 +40,36 @@ def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
         timing = replies(environment)[-1].timing
     assert timing is not None and timing.tpot_ms is not None, "the reply has no timing"
     return timing
+
+
+def our_prefill(model: Path, threads: int) -> tuple[int, float]:
+    """Prompt tokens really evaluated, and how many a second, of a warm engine's long prompt."""
+    sampling = Sampling(temperature=0.0, max_tokens=2)
+    with EngineProcess() as engine:
+        wanted = profile(model, threads=threads, n_ctx=2048, n_batch=512, n_ubatch=512, repack="off", sampling=sampling)
+        engine.load(wanted)
+        engine.generate("warm up")
+        timing = engine.generate(LONG).finished.timing
+    assert timing is not None and timing.prefill_rate is not None
+    return timing.n_prompt - timing.n_reused, timing.prefill_rate
+
+
+def their_prefill(tool: Path, model: Path, threads: int, tokens: int) -> float:
+    """Tokens per second of ``llama-bench`` for a prompt of as many tokens, in batches of the same size."""
+    command = [str(tool), "-m", str(model), "-p", str(tokens), "-n", "0", "-t", str(threads), "-b", "512", "-ub", "512"]
+    command += ["-r", "1", "-o", "json", "--repack", "0"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(result.stdout)[-1]["avg_ts"])
+
+
+def prefill(tool: Path, model: Path, threads: int, pairs: int) -> Iterator[Measurement]:
+    """Ratio ours / llama-bench of the prefill rate, alternating."""
+    ratios = []
+    for _ in range(pairs):
+        tokens, rate = our_prefill(model, threads)
+        ratios.append(rate / their_prefill(tool, model, threads, tokens))
+    note = f"{tokens} tokens"
+    yield Measurement("prefill rate, engine / llama-bench", "×", tuple(ratios), 0.97, "at least", note)
 
 
 def theirs(tool: Path, model: Path, threads: int, depth: int) -> float:

@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Builds llama-bench and llama-perplexity from the source that llama-cpp-python's sdist vendors, linked against the very
+# Puts nvitop into an environment of its own, and builds llama-bench and llama-perplexity from the source that
+# llama-cpp-python's sdist vendors, linked against the very
 # libraries that pagewise uses, so that a comparison with them compares programs and not builds.
 set -euo pipefail
 python=${1:?usage: peers.sh PYTHON TARGET_FOLDER}
 target=${2:?usage: peers.sh PYTHON TARGET_FOLDER}
+if [ ! -e "$target/nvitop/bin/nvitop" ]; then
+    # Beside htop what the monitor is measured with; without it the benchmark says so.
+    "$python" -m venv "$target/nvitop" && "$target/nvitop/bin/pip" install -q nvitop ||
+        echo "peers: nvitop cannot be installed here" >&2
+fi
 version=$("$python" -c 'from importlib.metadata import version; print(version("llama-cpp-python"))')
 libraries=$("$python" -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("llama_cpp").origin).parent.parent / "lib")')
 stamp="$target/built-for-$version"

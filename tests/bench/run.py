@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from tests.bench import decode, screen
+from tests.bench import decode, layers, screen, watching
 from tests.bench.measure import Measurement, Report, machine
 from tests.synthetic import Shape, make_model
 
@@ -18,6 +18,7 @@ from pagewise.models.gguf import read_header
 
 BIG = Shape(n_layer=20, n_embd=2048, n_ff=5632, n_head=16, n_head_kv=4, n_vocab=32000, n_ctx_train=4096, weights="Q8_0")
 
+PARTS = ("header", "frame", "idle", "stream", "host", "monitor", "layers", "decode", "prefill")
 MIDDLE = replace(BIG, n_layer=9)
 """About 20 tokens a second on two cores."""
 
@@ -36,7 +37,7 @@ def header(runs: int) -> Iterator[Measurement]:
 def main() -> None:
     """Measure what is asked for (all, unless named) and write table and JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["header", "frame", "idle", "stream", "decode"])
+    parser.add_argument("parts", nargs="*", default=list(PARTS))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "pagewise-peers")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
@@ -54,8 +55,17 @@ def main() -> None:
             report.add(screen.idle(options.runs))
         elif part == "stream":
             report.add(screen.streaming(make_model(MIDDLE), options.runs))
+        elif part == "host":
+            report.add(watching.host(make_model(MIDDLE), cores, options.runs))
+        elif part == "monitor":
+            report.add(watching.monitor(options.peers, options.runs))
+        elif part == "layers":
+            report.add(layers.share(cores, options.runs))
+            report.add(layers.probe_cost(cores, options.runs))
         elif part == "decode":
             report.add(decode.paired(options.peers / "llama-bench", make_model(BIG), cores, options.runs))
+        elif part == "prefill":
+            report.add(decode.prefill(options.peers / "llama-bench", make_model(BIG), cores, options.runs))
         else:
             parser.error(f"there is no part {part!r}")
     report.write(options.json)

@@ -1,34 +1,132 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.synthetic import make_model
 
-from pagewise.doctor import build, folders, gpus, machine, permissions, terminal
+from pagewise.app.figures import rate
+from pagewise.doctor import build, folders, gpus, machine, peaks, permissions, terminal
 from pagewise.doctor.findings import Finding
+from pagewise.instruments.counters import disk_under
+from pagewise.instruments.system import physical_cores
 from pagewise.readings import DeviceMemory, Devices
+from pagewise.verdict import disk_peak
+from pagewise.verdict.disk_peak import known_disk_peak
+from pagewise.verdict.roofline import keep_peak, known_peak
 
 
 def named(found: list[Finding], name: str) -> Finding:
     return next(finding for finding in found if finding.name == name)
 
 
-def test_every_finding_that_warns_says_what_to_do() -> None:
+def test_every_finding_that_warns_says_what_to_do(own_cache: Path) -> None:
     found = [
         *machine.findings(),
         *gpus.findings(gpus.sample()),
         *build.findings(has_gpu=True),
         *terminal.findings({}),
         *permissions.findings(),
+        *peaks.findings(None),
         *folders.findings(),
     ]
     assert {finding.area for finding in found} >= {"machine", "llama.cpp", "terminal", "permissions", "folders"}
     for finding in found:
         assert finding.value.isprintable()
         assert finding.fix or finding.state in ("ok", "note"), finding
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_peaks_are_measured_and_kept_for_the_verdict(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk_peak, "_LEAST_BYTES", disk_peak.BLOCK)
+    file = own_cache / "model\x1b.gguf"
+    file.write_bytes(os.urandom(8 << 20))
+    os.sync()
+    ram, disk = peaks.findings(file)
+    assert ram.state == "ok" and "best of six passes" in ram.value
+    kept = known_peak(physical_cores())
+    assert kept is not None and ram.value.startswith(rate(kept))
+    assert disk.value.isprintable()
+    if disk.state == "note":
+        pytest.skip(f"no direct reads here: {disk.value}")
+    assert "8.0 MiB of model" in disk.value and "direct reads" in disk.value
+    assert known_disk_peak(disk_under(file).name) is not None
+
+
+def test_a_bad_moment_does_not_lower_a_peak(own_cache: Path) -> None:
+    keep_peak(physical_cores(), 9e15)
+    ram, _ = peaks.findings(None)
+    assert known_peak(physical_cores()) == 9e15
+    assert "this time" in ram.value
+
+
+@pytest.mark.parametrize(
+    ("file", "words"), [(None, "no model file"), (Path("/none/x.gguf"), "is not there"), (Path("/proc/self/exe"), "")]
+)
+def test_a_disk_that_cannot_be_measured_says_why(own_cache: Path, file: Path | None, words: str) -> None:
+    finding = peaks.findings(file)[1]
+    assert finding.state == "note" and finding.value.startswith("n/a") and words in finding.value
+    assert "--file" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("scope", "state", "words"),
+    [("", "ok", "no Yama"), ("0", "ok", "0:"), ("1", "note", "only where they allow it"), ("2", "warn", "CAP_SYS")],
+)
+def test_yama_is_told_with_what_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, state: str, words: str
+) -> None:
+    file = tmp_path / "scope"
+    if scope:
+        file.write_text(f"{scope}\n")
+    monkeypatch.setattr(permissions, "_SCOPE", file)
+    finding = named(permissions.findings(), "ptrace_scope")
+    assert finding.state == state and words in finding.value
+
+
+@pytest.mark.parametrize(
+    ("root", "paranoid", "state"), [(False, "2", "ok"), (False, "4", "note"), (True, "4", "ok"), (False, "", "note")]
+)
+def test_perf_says_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: bool, paranoid: str, state: str
+) -> None:
+    file = tmp_path / "paranoid"
+    if paranoid:
+        file.write_text(f"{paranoid}\n")
+    monkeypatch.setattr(permissions, "_PARANOID", file)
+    monkeypatch.setattr("shutil.which", lambda name, **_: f"/usr/bin/{name}")
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    finding = named(permissions.findings(), "perf")
+    assert finding.state == state
+    monkeypatch.setattr("shutil.which", lambda name, **_: None)
+    assert "not installed" in named(permissions.findings(), "perf").value
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv for another user")
+def test_another_user_is_told_which_rights_he_lacks() -> None:
+    program = (
+        "import msgspec;from pagewise.doctor import permissions;"
+        "print(msgspec.json.encode(permissions.findings()).decode())"
+    )
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", program],
+        capture_output=True, text=True, cwd="/", env={**os.environ, "HOME": "/nonexistent"},
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip(f"another user cannot run this interpreter: {done.stderr.splitlines()[-1]}")
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert "may not" in found["processes"]["value"] and "sudo pagewise monitor" in found["processes"]["fix"]
+    assert found["memory cgroup"]["state"] == "note"
 
 
 def test_the_build_is_asked_in_a_process_of_its_own() -> None:
@@ -93,9 +191,9 @@ def test_a_folder_that_cannot_be_written_to_says_what_is_lost(tmp_path: Path, mo
 
 
 def test_the_command_writes_text_and_json() -> None:
-    command = [sys.executable, "-c", "from pagewise.cli import main; main()", "doctor"]
+    command = [sys.executable, "-c", "from pagewise.cli import main; main()", "doctor", "--file", str(make_model())]
     text = subprocess.run(command, capture_output=True, text=True)
     assert text.returncode == 0, text.stdout + text.stderr
     assert "\nllama.cpp\n" in text.stdout
     found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True).stdout)["findings"]
-    assert {finding["name"] for finding in found} >= {"CPU", "RAM", "library", "residency"}
+    assert {finding["name"] for finding in found} >= {"CPU", "RAM", "library", "residency", "RAM read", "disk read"}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from pagewise.memory_file import VARIABLE as KV_FILE
 from pagewise.messages import (
     ChatMessage,
     Command,
@@ -27,6 +28,8 @@ from pagewise.messages import (
     Prefill,
     Stop,
     Tokens,
+    Unload,
+    Unloaded,
     decode_event,
     encode,
 )
@@ -63,7 +66,10 @@ class Reply(NamedTuple):
 class EngineProcess:
     """Starts an engine; use as a context manager. Every event that was read is kept in ``seen``."""
 
-    def __init__(self, **environment: str) -> None:
+    def __init__(self, *, kv_file: int | None = None, **environment: str) -> None:
+        """``kv_file``: descriptor of the memory file that the engine inherits."""
+        if kv_file is not None:
+            environment[KV_FILE] = str(kv_file)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pagewise.engine"],
             stdin=subprocess.PIPE,
@@ -71,6 +77,7 @@ class EngineProcess:
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
             process_group=0,
+            pass_fds=() if kv_file is None else (kv_file,),
         )
         self.seen: list[Event] = []
         self._frames = FrameReader()
@@ -144,6 +151,14 @@ class EngineProcess:
         answer = self.try_load(profile, change)
         assert isinstance(answer, Loaded), answer
         return answer
+
+    def unload(self, profile: Profile) -> Unloaded | LoadFailed:
+        """Have it let go of its model to make room for this profile."""
+        id = self.next_id()
+        self.send(Unload(id, profile))
+        event, _ = self.until(lambda event: isinstance(event, Unloaded | LoadFailed) and event.id == id)
+        assert isinstance(event, Unloaded | LoadFailed)
+        return event
 
     def generate(
         self,

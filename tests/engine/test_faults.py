@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.harness import EngineProcess, profile
-from tests.synthetic import make_model
+from tests.synthetic import make_hollow, make_model
 
 from pagewise.messages import ChatMessage, Failure, LoadFailed, Notice
 from pagewise.settings import Sampling
@@ -76,11 +76,7 @@ def test_gguf_that_is_no_language_model(shared: EngineProcess, extra: tuple[tupl
 
 def test_weights_that_must_stay_in_memory_and_do_not_fit(shared: EngineProcess, tmp_path: Path) -> None:
     """A sparse file: as large as it says, and taking no room."""
-    shape = make_model()
-    path = tmp_path / "large.gguf"
-    shutil.copy(shape, path)
-    with path.open("r+b") as file:
-        file.truncate(1 << 42)
+    path = make_hollow(tmp_path / "large.gguf", n_layer=64, n_embd=1 << 15, n_ff=1 << 18, n_head=64, weights="Q8_0")
     failure = failure_of(shared, path, load_mode="none")
     assert "does not fit" in failure.what and "mmap" in failure.next
 

@@ -73,6 +73,24 @@ def test_other_architectures(shared: EngineProcess, architecture: str) -> None:
     assert {node.layer for node in found.nodes} == set(LAYERS)
 
 
+def test_the_profiled_token_counts_in_no_rate(shared: EngineProcess) -> None:
+    shared.load(profile(make_model(), probe_every=4, sampling=Sampling(temperature=0.0, max_tokens=30)))
+    shared.generate("hello")
+    shared.send(ProfileOperators(2))
+    seen = len(shared.seen)
+    reply = shared.generate("hello again")
+    found = next(event for event in shared.seen[seen:] if isinstance(event, Operators))
+    timing = reply.finished.timing
+    assert timing is not None and found.profile is not None
+    # A token whose graph had to be built anew cannot be profiled; it was watched and is left out as well.
+    assert timing.profiled[-1] == found.profile.token and len(timing.profiled) <= 2
+    assert tuple(event.n_output - 1 for event in reply.tokens if event.profiled) == timing.profiled
+    others = [gap for index, gap in enumerate(timing.itl_ms, 1) if index not in timing.profiled]
+    assert len(others) == timing.n_output - 1 - len(timing.profiled)
+    assert timing.tpot_ms == pytest.approx(sum(others) / len(others))
+    assert timing.itl_percentile(100) == max(others)
+
+
 def test_it_changes_no_token(shared: EngineProcess) -> None:
     shared.load(profile(make_model()))
     plain = shared.generate("hello")

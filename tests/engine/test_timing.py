@@ -59,6 +59,34 @@ def test_parts_of_a_turn(clock: Clock) -> None:
     assert result.decode_rate == pytest.approx(1000 / 6.5)
 
 
+def test_a_profiled_token_is_in_no_rate(clock: Clock) -> None:
+    turn = TurnClock(read_ns=0)
+    turn.n_prompt = 4
+    turn.prompt_made()
+    turn.prefilled()
+    for token, at in enumerate((10, 20, 32, 532, 542, 560)):
+        clock.at = at
+        turn.token(1 * MS, profiled=token == 3)
+        if token == 5:
+            turn.probed()
+    result = finish(turn)
+    assert result.itl_ms == (10, 12, 500, 10, 18) and result.profiled == (3,)
+    assert result.counted_ms == (10, 12, 10, 18)
+    assert result.tpot_ms == 12.5 and result.decode_rate == 80
+    assert result.itl_percentile(100) == 18
+    assert result.loop_cost_ms == 10
+    assert result.probe_cost_pct == pytest.approx(100 * (18 - 10) / 5 / 12.5)
+
+
+def test_of_profiled_tokens_alone_there_is_no_rate(clock: Clock) -> None:
+    turn = TurnClock(read_ns=0)
+    for at in (10, 400):
+        clock.at = at
+        turn.token(0, profiled=at == 400)
+    result = finish(turn)
+    assert (result.tpot_ms, result.itl_percentile(50), result.loop_cost_ms) == (None, None, None)
+
+
 def test_one_token_has_no_rate(clock: Clock) -> None:
     turn = TurnClock(read_ns=0)
     turn.prompt_made()
@@ -84,6 +112,11 @@ def test_probe_cost_compares_with_neighbours() -> None:
     gaps = (10.0, 10.0, 16.0, 10.0, 12.0, 10.0, 16.0, 10.0)
     tpot = sum(gaps) / len(gaps)
     assert probe_cost(gaps, [3, 7], tpot) == pytest.approx(100 * 6 * 2 / 8 / tpot)
+
+
+def test_a_profiled_token_is_no_neighbour() -> None:
+    gaps = (10.0, 10.0, 16.0, 900.0, 10.0, 10.0)
+    assert probe_cost(gaps, [3], 11.0, [4]) == pytest.approx(100 * 6 * 1 / 6 / 11)
 
 
 @pytest.mark.parametrize(("gaps", "probed"), [((), []), ((1.0, 2.0), []), ((1.0,), [1]), ((1.0, 1.0), [1, 2])])

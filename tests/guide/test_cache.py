@@ -195,10 +195,12 @@ def test_a_really_full_and_a_really_read_only_disk(tmp_path: Path) -> None:
 
 
 def test_every_level_of_the_shipped_guide_can_be_made_by_llama_cpp(cache: Path) -> None:
+    from pagewise.engine.llamacpp import library
     from pagewise.engine.llamacpp.quantize import quantize
     from pagewise.guide.files import guide_path
     from pagewise.models.inspect import inspect
 
+    library.start()
     sizes = []
     for quant in QUANTS:
         path, note = provide(quant, quantize, cache)

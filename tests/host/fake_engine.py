@@ -4,6 +4,9 @@ Words for a load: ``refuses`` (and forgets the former profile), ``keeps`` (refus
 ``dies``, ``hangs``, ``hears`` (waits for its Stop and answers it). For a turn: ``mute`` (never answers), ``deaf`` (does
 not honour Stop), ``floods`` (does not wait between tokens), ``babbles`` (writes what is no frame), ``aborts`` (says
 GGML_ASSERT and ends after three tokens).
+For a device, whose memory is kept in the file named by ``FAKE_DEVICE``: ``gib:N`` (takes so much of it, and refuses
+where there is no room), ``sticky`` (gives it back only with its process), ``robbed:N`` (somebody else takes so much of
+it right before it loads).
 For its start: the file named by ``FAKE_ENGINE_DEAD``, where it exists, makes it end at once.
 """
 
@@ -17,12 +20,20 @@ import threading
 import time
 from pathlib import Path
 
+import fake_device
+
 from pagewise import messages
 from pagewise.messages import PROTOCOL, Command, Event, FrameReader, decode_command, encode
-from pagewise.readings import LayerClock, LayerPlacement, TurnTiming
+from pagewise.readings import BufferBytes, LayerClock, LayerPlacement, TurnTiming
 from pagewise.settings import Profile
 
 TOKEN_S = 0.002
+REFUSED = messages.Failure("It was refused", "The script says so.", "Ask for another.")
+
+
+def gib(word: str, prefix: str) -> int:
+    """The bytes that a word such as ``gib:4`` names."""
+    return int(word.removeprefix(prefix)) << 30 if word.startswith(prefix) else 0
 
 
 class FakeEngine:
@@ -30,6 +41,7 @@ class FakeEngine:
         self.commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self.stopped: set[int] = set()
         self.profile: Profile | None = None
+        self.holds = 0
 
     def send(self, event: Event) -> None:
         os.write(1, encode(event))
@@ -53,14 +65,32 @@ class FakeEngine:
                     self.send(messages.EngineHello(PROTOCOL, os.getpid(), "script", "none", ()))
                 case messages.Load() as load:
                     self.load(load)
+                case messages.Unload() as unload:
+                    self.unload(unload)
                 case messages.Generate() as request:
                     self.generate(request)
                 case messages.Quit():
+                    fake_device.change(ours=-self.holds)
                     os._exit(0)
+
+    def unload(self, unload: messages.Unload) -> None:
+        words = unload.profile.description.split()
+        if "keeps" in words:
+            held = self.profile.name if self.profile else None
+            self.send(messages.LoadFailed(unload.id, REFUSED, restored=held))
+            return
+        self.let_go()
+        self.send(messages.Unloaded(unload.id, 12 if self.profile else 0))
+        self.profile = None
+
+    def let_go(self) -> None:
+        if self.profile is not None and "sticky" not in self.profile.description.split():
+            fake_device.change(ours=-self.holds)
+            self.holds = 0
 
     def load(self, load: messages.Load) -> None:
         words = load.profile.description.split()
-        failure = messages.Failure("It was refused", "The script says so.", "Ask for another.")
+        failure = REFUSED
         held = self.profile.name if self.profile else None
         if load.change in ("model", "process"):
             self.send(messages.LoadProgress(load.id, "weights", 0, 100))
@@ -80,6 +110,16 @@ class FakeEngine:
         if "dies" in words:
             os.kill(os.getpid(), signal.SIGSEGV)
             signal.pause()
+        if load.change in ("model", "process"):
+            self.let_go()
+            fake_device.change(others=sum(gib(word, "robbed:") for word in words))
+            needs = sum(gib(word, "gib:") for word in words)
+            if needs > fake_device.free():
+                self.profile = None
+                self.send(messages.LoadFailed(load.id, messages.Failure("No room", "The device is full.", "Wait.")))
+                return
+            fake_device.change(ours=needs)
+            self.holds += needs
         self.profile = load.profile
         self.send(messages.Loaded(load.id, load.profile, model(load.profile), load.change, 5.0))
 
@@ -137,6 +177,7 @@ def timing(n_output: int) -> TurnTiming:
 
 def model(profile: Profile) -> messages.ModelInfo:
     placement = tuple(LayerPlacement(name, "CPU", "mapped", 1000, 0, 0) for name in ("input", "0", "output"))
+    taken = sum(gib(word, "gib:") for word in profile.description.split())
     return messages.ModelInfo(
         path=profile.model,
         name="script",
@@ -157,7 +198,7 @@ def model(profile: Profile) -> messages.ModelInfo:
         has_chat_template=True,
         vocabulary="v",
         placement=placement,
-        buffers=(),
+        buffers=(BufferBytes("FAKE0", "FAKE0", "weights", taken),) if taken else (),
         offloaded_layers=0,
         bytes_per_token=2000,
         kv_bytes_per_token=16,

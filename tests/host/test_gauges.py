@@ -9,7 +9,7 @@ from tests.instruments.fake_nvml import GIB, FakeNvml
 from tests.synthetic import make_model
 
 from pagewise.host.gauges import Gauges
-from pagewise.instruments.vram import VramInstrument
+from pagewise.instruments.nvidia import NvidiaInstrument
 from pagewise.readings import LayerPlacement
 
 
@@ -31,7 +31,7 @@ class Emptying(FakeNvml):
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Emptying:
     device = Emptying()
-    monkeypatch.setattr("pagewise.instruments.devices.VramInstrument", lambda: VramInstrument(device))
+    monkeypatch.setattr("pagewise.instruments.devices.NvidiaInstrument", lambda: NvidiaInstrument(device))
     return device
 
 

@@ -86,6 +86,7 @@ async def test_what_an_engine_leaves_behind_in_its_group_ends_with_it(tmp_path: 
     engine = (
         "import os, runpy, subprocess, sys\n"
         f"open({str(helper)!r}, 'w').write(str(subprocess.Popen(['sleep', '1000']).pid))\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"runpy.run_path({str(Path(__file__).with_name('fake_engine.py'))!r}, run_name='__main__')\n"
     )
     host = f"import sys; from pagewise.host.main import main; main((sys.executable, '-c', {engine!r}))"

@@ -146,7 +146,7 @@ async def test_a_load_is_cancelled(talk: Talk, word: str) -> None:
     await loaded(talk)
     pid = await engine_pid(talk)
     load = talk.load(profile("slow", word))
-    await talk.wait(LoadProgress, lambda progress: progress.id == load)
+    await talk.wait(LoadProgress, lambda progress: progress.id == load and progress.phase == "weights")
     talk.send(Stop(load))
     failed = await talk.wait(LoadFailed)
     assert (failed.id, failed.cancelled, failed.restored) == (load, True, "good")
@@ -174,7 +174,7 @@ async def test_a_load_is_cancelled_while_the_engine_starts(talk: Talk) -> None:
 async def test_a_load_takes_the_place_of_another(talk: Talk) -> None:
     await loaded(talk)
     first = talk.load(profile("slow", "hangs"))
-    await talk.wait(LoadProgress, lambda progress: progress.id == first)
+    await talk.wait(LoadProgress, lambda progress: progress.id == first and progress.phase == "weights")
     second = talk.load(profile("better"))
     failed = await talk.wait(LoadFailed)
     assert (failed.id, failed.cancelled, failed.restored) == (first, True, None)

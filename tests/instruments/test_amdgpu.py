@@ -9,7 +9,7 @@ from tests.instruments.fake_nvml import FakeNvml
 
 from pagewise.instruments.amdgpu import AmdInstrument, parse_fdinfo, vram_bytes
 from pagewise.instruments.devices import DevicesInstrument
-from pagewise.instruments.vram import VramInstrument
+from pagewise.instruments.nvidia import NvidiaInstrument
 
 FDINFO = """pos:	0
 flags:	02100002
@@ -37,6 +37,8 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
         (pci / name).write_text(f"{text}\n")
     (monitor / "power1_average").write_text("51000000\n")
     (monitor / "temp1_input").write_text("47000\n")
+    (monitor / "power1_cap").write_text("263000000\n")
+    (monitor / "freq1_input").write_text("2124000000\n")
     drm = tmp_path / "sys" / "class" / "drm"
     (drm / "card1").mkdir(parents=True)
     (drm / "card1" / "device").symlink_to(pci)
@@ -62,23 +64,28 @@ def test_a_device(trees: tuple[Path, Path]) -> None:
     assert device.ours_bytes == 4 << 20
     assert (device.utilization_pct, device.power_w, device.temperature_c) == (42, 51.0, 47.0)
     assert device.memory_busy_pct is None
-    assert [entry.metric for entry in device.missing] == ["memory_busy_pct"]
+    assert (device.power_limit_w, device.sm_clock_mhz, device.pci) == (263.0, 2124.0, "0000:03:00.0")
+    unknown = {name for name in device.__struct_fields__ if getattr(device, name) is None}
+    assert {"memory_busy_pct", "dram_bytes_s", "memory_clock_mhz"} <= unknown
+    assert {entry.metric for entry in device.missing} == unknown
 
 
 def test_without_an_engine_and_with_one_that_cannot_be_seen(trees: tuple[Path, Path]) -> None:
     instrument = AmdInstrument(*trees)
     assert instrument.sample(None)[0].ours_bytes == 0
     assert instrument.sample(99)[0].ours_bytes is None
+    assert (instrument.bytes_of(12), instrument.bytes_of(99)) == (4 << 20, None)
+    assert instrument.used_bytes() == 1073741824
 
 
 def test_devices_of_both_makers_are_shown_together(trees: tuple[Path, Path]) -> None:
-    devices = DevicesInstrument(VramInstrument(FakeNvml()), AmdInstrument(*trees)).sample(None)
+    devices = DevicesInstrument(NvidiaInstrument(FakeNvml()), AmdInstrument(*trees)).sample(None)
     assert [device.source for device in devices.devices] == ["NVML", "sysfs"]
     assert devices.why_none is None
 
 
 def test_no_device_at_all_says_why(tmp_path: Path) -> None:
-    devices = DevicesInstrument(VramInstrument(FakeNvml(0)), AmdInstrument(tmp_path, tmp_path)).sample(None)
+    devices = DevicesInstrument(NvidiaInstrument(FakeNvml(0)), AmdInstrument(tmp_path, tmp_path)).sample(None)
     assert devices.devices == () and devices.why_none
 
 

@@ -6,7 +6,9 @@ from pagewise.readings import (
     MONITOR_SCHEMA,
     DeviceMemory,
     Devices,
+    EngineReadings,
     HeldModel,
+    LayerClock,
     LayerResidency,
     Memory,
     Missing,
@@ -121,6 +123,51 @@ def busy(share: float = 0.75) -> WatchedModel:
             "18 MB a token came from disk, and tasks waited for the disk 9.8 ms of its 16.3 ms.",
             "Choose a smaller quant: the file has 19.3 GB, and 12.0 GB of RAM are available to it.",
             ("18 MB a token came from disk.",),
+        ),
+    )
+
+
+def own() -> WatchedModel:
+    """An engine of pagewise whose host tells, in mid-reply."""
+    names = ("input", *map(str, range(48)), "output")
+    clock = LayerClock(
+        token=34,
+        total_ms=26.0,
+        names=names,
+        ms=(0.4, *[0.5] * 48, 1.2),
+        devices=("CPU",) * 50,
+        page_in_bytes=(),
+        stalls=(0,) * 50,
+        ask_ms=0.2,
+    )
+    return WatchedModel(
+        pid=7001,
+        started_ticks=4000,
+        user="ada",
+        program="pagewise",
+        state="running",
+        models=(held(),),
+        paging=paging(0.0),
+        residency=(residency(),),
+        engine=EngineReadings(
+            pid=7001,
+            state="generating",
+            profile="default",
+            model="Qwen3 30B A3B",
+            n_ctx=4096,
+            kv_used=312,
+            n_output=40,
+            decode_rate=42.5,
+            tpot_ms=23.5,
+            ttft_ms=80.0,
+            itl_p95_ms=None,
+            prefill_rate=None,
+            probe_every=16,
+            probe_cost_pct=0.4,
+            clock=clock,
+            clock_age_s=0.3,
+            placement=(),
+            verdict=None,
         ),
     )
 

@@ -14,6 +14,7 @@ from pagewise.monitor.choice import ChoiceError
 from pagewise.monitor.exposition import CONTENT_TYPE, exposition
 from pagewise.monitor.listen import Listener
 from pagewise.monitor.metrics import parse_metrics
+from pagewise.readings import Devices
 
 _LINE = re.compile(r'^[a-z_]+(\{([a-z]+="([^"\\\n]|\\.)*",?)*\})? [-0-9.e+]+$')
 
@@ -46,6 +47,31 @@ def test_figures_are_those_of_the_sample_and_what_is_not_known_is_left_out() -> 
     hidden = parse_metrics(exposition(samples.sample(samples.hidden()))).values
     assert "pagewise_process_resident_bytes" not in hidden
     assert hidden["pagewise_model_up"] == 1
+
+
+def test_a_device_tells_its_work_and_what_it_does_not_tell_is_left_out() -> None:
+    plain = exposition(samples.sample(device=True))
+    assert "pagewise_device_temperature_celsius" in plain and "dram" not in plain and "held_back" not in plain
+    sample = samples.sample(device=True)
+    (device,) = sample.devices.devices
+    told = replace(
+        device,
+        dram_bytes_s=3.1e12,
+        pcie_rx_bytes_s=1.2e9,
+        pcie_tx_bytes_s=8e7,
+        sm_clock_mhz=1410.0,
+        energy_j=5000.0,
+        held_back=("power limit", "heat"),
+    )
+    lines = exposition(replace(sample, devices=Devices((told,)))).splitlines()
+    labels = 'device="0",name="RTX 4060"'
+    assert f"pagewise_device_dram_bytes_per_second{{{labels}}} 3100000000000" in lines
+    assert f'pagewise_device_pcie_bytes_per_second{{{labels},direction="to"}} 1200000000' in lines
+    assert f'pagewise_device_pcie_bytes_per_second{{{labels},direction="from"}} 80000000' in lines
+    assert f"pagewise_device_sm_clock_hertz{{{labels}}} 1410000000" in lines
+    assert f"pagewise_device_energy_joules{{{labels}}} 5000" in lines
+    assert f'pagewise_device_clocks_held_back{{{labels},reason="power limit"}} 1' in lines
+    assert all(_LINE.match(line) for line in lines if not line.startswith("# "))
 
 
 def test_labels_cannot_break_out_of_their_quotes() -> None:

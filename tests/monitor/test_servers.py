@@ -148,6 +148,14 @@ def test_an_api_key_that_is_wanted_is_named(fake: FakeServer) -> None:
     assert "API key" in why(asked(fake).ask(), "server")
 
 
+@pytest.mark.parametrize(("status", "words"), [(500, "answers with an error (HTTP 500)"), (503, "still loading")])
+def test_an_error_is_said_in_words(fake: FakeServer, status: int, words: str) -> None:
+    fake.pages = dict.fromkeys(("/props", "/slots", "/metrics", "/api/ps"), status)
+    readings = asked(fake).ask()
+    assert words in why(readings, "server")
+    assert (readings.decode_rate, readings.kv_used, readings.processing) == (None, None, None)
+
+
 def test_nothing_that_listens_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"

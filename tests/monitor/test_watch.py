@@ -3,18 +3,27 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.instruments.fake_nvml import FakeNvml
 from tests.monitor.fake_server import llama_server, serving
 from tests.monitor.holder import held_by
 from tests.monitor.sparse import sparse_model
 from tests.synthetic import make_model
 
+from pagewise.app.monitor.strip import draw_model
+from pagewise.app.monitor.watched import Box
+from pagewise.commands.monitor_table import table
+from pagewise.instruments.devices import DevicesInstrument, Shares
+from pagewise.instruments.nvidia import NvidiaInstrument
 from pagewise.models.gguf import GgufError
 from pagewise.monitor import watch as watching
 from pagewise.monitor.choice import Choice, ChoiceError
+from pagewise.monitor.exposition import exposition
 from pagewise.monitor.watch import Watch
 from pagewise.readings import MonitorSample, WatchedModel
 
@@ -173,6 +182,44 @@ def test_many_processes_are_all_shown_and_the_largest_read_in_full(
         assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
 
 
+MANY = 200
+_FORKING = """
+import mmap, os, sys
+file = open(sys.argv[2], "rb")
+mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+for _ in range(int(sys.argv[3])):
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+print("ready", flush=True)
+sys.stdin.read()
+for _ in range(int(sys.argv[3])):
+    os.wait()
+"""
+
+
+def test_two_hundred_processes_are_shown_and_each_end_is_said_once(model: Path, tmp_path: Path) -> None:
+    program = tmp_path / "forking.py"
+    program.write_text(_FORKING)
+    with watched(Choice(file=model)) as watch:
+        with held_by("map", model, [str(MANY)], script=program) as process:
+            watch.sample()
+            sample = watch.sample()
+            pids = {one.pid for one in sample.models}
+            assert len(pids) == len(sample.models) == MANY + 1 and process.pid in pids
+            assert {one.state for one in sample.models} == {"running"}
+            assert sum(one.paging is not None for one in sample.models) == watching.MOST_IN_FULL
+            assert all(one.rss_bytes for one in sample.models)
+            assert len(table(sample)) > MANY and len(exposition(sample).splitlines()) > MANY
+            box = Box()
+            box.take(sample)
+            assert len([draw_model(one.model, 120) for one in box.watched if one.model]) == MANY + 1
+        watch.scan_soon()
+        ended = [one for one in watch.sample().models if one.state == "ended"]
+        assert {one.pid for one in ended} == pids
+        assert not [one for one in watch.sample().models if one.pid is not None]
+
+
 def test_a_file_that_nobody_holds_is_shown_alone(model: Path) -> None:
     with watched(Choice(file=model)) as watch:
         (one,) = watch.sample().models
@@ -248,3 +295,46 @@ def test_a_verdict_is_given_where_tokens_can_be_counted(model: Path) -> None:
     assert second.server.decode_rate
     assert second.verdict is not None
     assert second.verdict.reasoning
+
+
+class Gpu(DevicesInstrument):
+    """A device whose driver lists these processes."""
+
+    def __init__(self, listed: dict[int, int | None], computing: set[int]) -> None:
+        super().__init__(NvidiaInstrument(FakeNvml()))
+        self.listed = Shares(listed, frozenset(computing), told=True)
+
+    def shares(self) -> Shares:
+        return self.listed
+
+
+def on_gpu(monkeypatch: pytest.MonkeyPatch, listed: dict[int, int | None], computing: set[int]) -> None:
+    monkeypatch.setattr(watching, "DevicesInstrument", lambda: Gpu(listed, computing))
+    monkeypatch.setattr(watching, "_INITIAL_PID_NAMESPACE", str(Path("/proc/self/ns/pid").readlink()))
+
+
+def test_a_process_that_computes_on_a_gpu_is_found_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import sys;print('ready',flush=True);sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()
+        on_gpu(monkeypatch, {process.pid: 3 << 30, os.getppid(): 1 << 20}, {process.pid})
+        with watched() as watch:
+            one = of(watch.sample(), process.pid)
+            assert all(model.pid != os.getppid() for model in watch.sample().models)
+        process.communicate()
+    assert one.vram_bytes == 3 << 30 and one.models == ()
+    assert "no GGUF file" in why(one, "models")
+
+
+def test_vram_of_each_process_is_the_drivers_word(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with held_by("map", model) as process:
+        on_gpu(monkeypatch, {process.pid: 700 << 20}, {process.pid})
+        with watched() as watch:
+            assert of(watch.sample(), process.pid).vram_bytes == 700 << 20
+        on_gpu(monkeypatch, {process.pid: None}, {process.pid})
+        with watched() as watch:
+            one = of(watch.sample(), process.pid)
+            assert one.vram_bytes is None and "does not tell" in why(one, "vram_bytes")
+        on_gpu(monkeypatch, {}, set())
+        with watched() as watch:
+            assert of(watch.sample(), process.pid).vram_bytes == 0

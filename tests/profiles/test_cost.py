@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from pagewise.profiles.cost import change_class
-from pagewise.settings import Keep, Profile, Sampling
+from pagewise.settings import Keep, Lora, Profile, Sampling
 
 BASE = Profile(name="base")
 
@@ -39,6 +39,10 @@ BASE = Profile(name="base")
         ({"placement": "off"}, "model"),
         ({"placement": Keep("2GiB")}, "model"),
         ({"repack": "off", "n_ctx": 8, "threads": 2}, "model"),
+        ({"keep": True}, "live"),
+        ({"idle_unload": "10m"}, "live"),
+        ({"lora": (Lora("/a.gguf"),)}, "context"),
+        ({"lora": (Lora("/a.gguf"),), "load_mode": "none"}, "model"),
     ],
 )
 def test_the_dearest_changed_key_decides_the_class(changes: dict[str, Any], expected: str) -> None:
@@ -48,9 +52,19 @@ def test_the_dearest_changed_key_decides_the_class(changes: dict[str, Any], expe
 def test_every_key_of_the_schema_has_a_class() -> None:
     tried = {"name", "description", "source"}
     for key in Profile.__struct_fields__:
-        value: Any = ("other",) if isinstance(getattr(BASE, key), tuple) else "other"
-        changed = msgspec.structs.replace(BASE, **{key: value if key != "sampling" else Sampling(seed=1)})
+        other: dict[str, Any] = {"sampling": Sampling(seed=1), "lora": (Lora("other"),)}
+        value = other.get(key, ("other",) if isinstance(getattr(BASE, key), tuple) else "other")
+        changed = msgspec.structs.replace(BASE, **{key: value})
         assert (change_class(BASE, changed)[0] == "none") == (key in tried)
+
+
+def test_another_scale_is_live_and_other_adapters_are_not() -> None:
+    first = msgspec.structs.replace(BASE, lora=(Lora("/x/a.gguf"), Lora("/x/b.gguf", 0.5)))
+    rescaled = msgspec.structs.replace(first, lora=(Lora("/x/a.gguf", 0.25), Lora("/x/b.gguf", 0.5)))
+    assert change_class(first, rescaled) == ("live", ("lora: a.gguf × 1, b.gguf × 0.5 → a.gguf × 0.25, b.gguf × 0.5",))
+    turned = msgspec.structs.replace(first, lora=tuple(reversed(first.lora)))
+    assert change_class(first, turned)[0] == "context"
+    assert change_class(first, BASE) == ("context", ("lora: a.gguf × 1, b.gguf × 0.5 → none",))
 
 
 def test_without_a_model_a_process_is_needed() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pagewise.messages import Failure
 from pagewise.profiles.errors import ProfileError
-from pagewise.profiles.files import load_all, parse_file, resolve
+from pagewise.profiles.files import load_all, resolve
+from pagewise.profiles.parse import parse_file
 from pagewise.profiles.schema import valid_keys
 from pagewise.settings import Keep, Profile
 

@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from tests.app import scenes, scenes_profiler
+from tests.monitor import samples
 from tests.record import story
 
+from pagewise import messages
 from pagewise.app.visible import visible_line
 from pagewise.commands import report
+from pagewise.messages import Failure
 from pagewise.record.format import RecordError
 from pagewise.record.reader import Record
 from pagewise.record.report.summary import summarize
@@ -136,7 +141,7 @@ def test_the_monitor_has_a_part_for_each_process(tmp_path: Path) -> None:
 
 def test_the_tables_have_every_figure(chat: Path, tmp_path: Path) -> None:
     lines = report.run(chat, tmp_path / "p.html", tmp_path / "tables")
-    assert len(lines) == 6
+    assert len(lines) == 8
     rows = {path.name: list(csv.DictReader(io.StringIO(path.read_text()))) for path in (tmp_path / "tables").iterdir()}
     assert {name: len(found) for name, found in rows.items()} == {
         "samples.csv": story.TURNS * story.TOKENS,
@@ -144,12 +149,85 @@ def test_the_tables_have_every_figure(chat: Path, tmp_path: Path) -> None:
         "tokens.csv": story.TURNS * story.TOKENS,
         "layers.csv": story.TURNS * 2 * 30,
         "residency.csv": story.TURNS * story.TOKENS * 30,
+        "stacks.csv": 0,
+        "operators.csv": 0,
     }
     assert rows["turns.csv"][0]["cold"] == "1" and rows["turns.csv"][1]["ttft_ms"] == "312.0"
     assert rows["turns.csv"][0]["model"].startswith("'=Qwen")
     assert rows["layers.csv"][31]["page_in_bytes"] == "1"
     assert rows["samples.csv"][1]["page_in_bytes_s"] == "1000000.0"
     assert float(rows["residency.csv"][8]["share"]) == pytest.approx(0.4, abs=0.003)
+
+
+def test_profiles_are_on_the_page_and_in_the_tables(tmp_path: Path) -> None:
+    hostile = replace(scenes_profiler.STACKS, program=story.HOSTILE, notes=("\x1b[31m",))
+    deep = replace(scenes_profiler.STACKS, folded=";".join(f"f{n} (/secret/a.py:{n})" for n in range(90)) + " 7\n")
+    told = [
+        *story.chat()[:40],
+        (5.0, messages.Stacks(9, scenes_profiler.STACKS)),
+        (6.0, messages.Stacks(10, None, Failure("No stacks", "None.", "Go on."))),
+        (7.0, messages.Operators(11, scenes_profiler.OPERATORS)),
+        (8.0, messages.Stacks(12, hostile)),
+        (9.0, messages.Stacks(13, deep)),
+    ]
+    file = story.record(tmp_path / "a.pwr", told)
+    text, page = page_of(file, tmp_path)
+    words = "".join(page.words)
+    assert [value for name, value in page.attributes if name == "aria-label"].count("Flame graph") == 3
+    assert "3 compute threads cannot be seen, which kept 2.9 cores busy" in words
+    assert "llama_decode" in words and "20 % of the samples slept and are left out" in words
+    assert "llama_decode (libllama.so): 300 samples, 75 %" in words
+    assert "deeper rows are left out" in words
+    assert "Token 12 at depth 340" in words and "2.00 times the 10.0 ms" in words
+    for said in ("matrix product", "q4_K", "CUDA0", "expert product"):
+        assert said in words
+    assert "/x/tui" not in text and "/secret" not in text and "\x1b" not in text and story.HOSTILE not in text
+    with Record(file) as record:
+        made = tables(summarize(record))
+    stacks = list(csv.DictReader(io.StringIO(made["stacks.csv"])))
+    assert len(stacks) == 7 and stacks[0]["samples"] == "300"
+    assert stacks[0]["stack"].endswith("llama_decode (libllama.so);ggml_graph_compute (libggml-cpu.so.0)")
+    assert not any("/x/" in row["stack"] for row in stacks)
+    operators = list(csv.DictReader(io.StringIO(made["operators.csv"])))
+    assert len(operators) == len(scenes_profiler.NODES)
+    assert (operators[3]["tensor"], operators[3]["bytes"], operators[3]["ms"]) == (
+        "blk.0.attn_q.weight",
+        "9000000",
+        "1.5",
+    )
+
+
+def test_a_profile_of_nothing_but_sleep_says_so(tmp_path: Path) -> None:
+    asleep = replace(scenes_profiler.STACKS, folded="thread (1): a;wait (/x/threading.py:3) 50\n")
+    _, page = page_of(story.record(tmp_path / "a.pwr", [(1.0, messages.Stacks(9, asleep))]), tmp_path)
+    assert "No thread ran while it was recorded." in "".join(page.words)
+
+
+def test_a_profiled_token_is_in_no_distribution(tmp_path: Path) -> None:
+    timing = replace(scenes.timing(20), itl_ms=(10.0,) * 9 + (900.0,) + (10.0,) * 9, profiled=(10,))
+    told = [
+        *story.chat()[:5],
+        (1.0, messages.Generate(2, ())),
+        (2.0, messages.Tokens(2, (1,), "a", 11, 11, 900.0, profiled=True)),
+        (3.0, messages.Finished(2, "end", timing)),
+    ]
+    file = story.record(tmp_path / "a.pwr", told)
+    text, _ = page_of(file, tmp_path)
+    assert "900 ms" not in text
+    with Record(file) as record:
+        (row,) = csv.DictReader(io.StringIO(tables(summarize(record))["tokens.csv"]))
+    assert (row["step_ms"], row["profiled"]) == ("900.0", "1")
+
+
+def test_layers_that_a_monitor_saw_are_mapped_once_each(tmp_path: Path) -> None:
+    told = [(float(second), messages.Monitored(samples.sample(samples.own()))) for second in range(5)]
+    file = story.record(tmp_path / "m.pwr", told, "monitor")
+    _, page = page_of(file, tmp_path)
+    assert "Time by layer and token" in [value for name, value in page.attributes if name == "aria-label"]
+    with Record(file) as record:
+        summary = summarize(record)
+    assert len(summary.clocks) == 1
+    assert summary.subjects[0].samples[0].decode_rate == 42.5
 
 
 def test_a_figure_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:

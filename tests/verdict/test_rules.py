@@ -73,6 +73,103 @@ def test_vram_bandwidth() -> None:
     assert verdict.bound_by == "VRAM bandwidth"
 
 
+GPU_BOUND = msgspec.structs.replace(
+    RAM_BOUND,
+    tpot_ms=10.0,
+    tiers=(tier("VRAM", 9.8, 4.0, 1000.0),),
+    gpu_busy_pct=95.0,
+    engine_cores=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("computed", "moved", "word"), [(0.2, 0.62, "VRAM bandwidth"), (9.0, 0.5, "compute / threads")]
+)
+def test_the_devices_own_monitor_outweighs_what_should_have_been_read(computed: float, moved: float, word: str) -> None:
+    tiers = (tier("VRAM", 9.8, computed, 1000.0),)
+    verdict = judge(msgspec.structs.replace(GPU_BOUND, tiers=tiers, dram_bytes_s=moved * 1000 * GB))
+    assert verdict.bound_by == word
+    assert any(f"{100 * moved / 0.98:.0f} % of the peak of its memory" in step for step in verdict.reasoning)
+
+
+def test_the_monitor_saw_the_whole_token_and_the_layers_took_a_part_of_it() -> None:
+    split = (tier("RAM", 4.0, 0.1, 48.0, "layers 0–3"), tier("VRAM", 5.0, 1.0, 1000.0, "layers 4–31"))
+    verdict = judge(msgspec.structs.replace(GPU_BOUND, tiers=split, dram_bytes_s=350 * GB))
+    assert verdict.bound_by == "VRAM bandwidth" and "700.0 GB/s, 70 % of the peak of its memory" in verdict.why
+
+
+@pytest.mark.parametrize(("share", "word"), [(ENOUGH + 0.01, "PCIe"), (ENOUGH - 0.01, "VRAM bandwidth")])
+def test_pcie_from_the_same_share_of_its_peak_on(share: float, word: str) -> None:
+    full = (tier("VRAM", 9.8, 8.0, 1000.0),)
+    verdict = judge(msgspec.structs.replace(GPU_BOUND, tiers=full, pcie_bytes_s=share * 32e9, pcie_peak_bytes_s=32e9))
+    assert verdict.bound_by == word
+    assert any("crossed the link to the GPU" in step for step in verdict.reasoning)
+    if word == "PCIe":
+        assert "19.5 GB/s crossed the link" in verdict.why and "61 % of what it carries" in verdict.why
+        assert verdict.advice.endswith("At most 2.6 times as fast.")
+
+
+def test_a_link_whose_peak_is_not_known_is_not_judged() -> None:
+    verdict = judge(msgspec.structs.replace(GPU_BOUND, pcie_bytes_s=30e9, pcie_peak_bytes_s=None))
+    assert verdict.bound_by != "PCIe" and not any("link" in step for step in verdict.reasoning)
+
+
+def test_a_smaller_quant_is_named_with_what_it_would_bring() -> None:
+    verdict = judge(changed(quant="Q8_0"))
+    assert "(Q4_K_M)" in verdict.advice and verdict.advice.endswith("About 1.7 times as fast.")
+    assert "(Q3_K_M)" in judge(changed(quant="Q4_K_M")).advice
+    assert "(" not in judge(changed(quant="IQ2_XS")).advice
+
+
+def test_a_kv_cache_does_not_shrink_with_the_quant() -> None:
+    (ram,) = RAM_BOUND.tiers
+    mostly_kv = msgspec.structs.replace(ram, kv_bytes=0.9 * ram.bytes)
+    assert "times as fast" not in judge(changed(quant="Q8_0", tiers=(mostly_kv,))).advice
+
+
+def test_layers_that_fit_the_gpu_are_counted() -> None:
+    (ram,) = RAM_BOUND.tiers
+    ram = msgspec.structs.replace(ram, n_layers=32, resident_bytes=32 * 100_000_000)
+    room = changed(tiers=(ram,), vram_free_bytes=1_000_000_000, vram_peak_bytes_s=1000 * GB, quant="Q8_0")
+    verdict = judge(room)
+    assert verdict.advice.startswith("Put 9 more layers on the GPU: it has room for them.")
+    assert verdict.advice.endswith("About 1.4 times as fast.")
+    assert "Choose a smaller quant" in judge(msgspec.structs.replace(room, vram_free_bytes=1000)).advice
+
+
+def test_a_small_model_gains_little_on_a_gpu() -> None:
+    small = Tier("RAM", "all layers", 0.9, 10e6, 12e9, n_layers=9, resident_bytes=10_000_000)
+    tiny = changed(tpot_ms=0.92, loop_cost_ms=0.02, tiers=(small,), vram_free_bytes=8 << 30, vram_peak_bytes_s=4e12)
+    assert judge(tiny).advice.endswith("About 2.0 times as fast.")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "gain"),
+    [
+        (
+            changed(page_in_bytes=2.6e9, io_stalled=0.75, kernel_cores=0.0, engine_cores=1.0),
+            "At most 4.0 times as fast.",
+        ),
+        (changed(tpot_ms=1.0, loop_cost_ms=0.7, tiers=(tier("RAM", 0.3, 0.001, 48.0),)), "At most 3.3 times as fast."),
+        (
+            changed(engine_cores=4.0, other_cores=10.5, tiers=(tier("RAM", 99.0, 1.0, 48.0),)),
+            "At most 2.0 times as fast.",
+        ),
+        (
+            changed(tiers=(tier("RAM", 99.0, 1.0, 48.0),), threads=4, engine_cores=3.9),
+            "At most 2.0 times as fast.",
+        ),
+        (
+            changed(tpot_ms=5.2, tiers=(tier("VRAM", 5.0, 0.1, 1000.0),), gpu_busy_pct=40.0),
+            "At most 2.5 times as fast.",
+        ),
+        (changed(page_in_bytes=2.6e9, io_stalled=1.0), "At most 20 times as fast."),
+    ],
+)
+def test_every_limit_says_what_its_end_would_bring(evidence: Evidence, gain: str) -> None:
+    assert judge(evidence).advice.endswith(gain)
+
+
 @pytest.mark.parametrize("kind", ["RAM", "VRAM"])
 def test_no_bandwidth_is_named_below_the_threshold(kind: str) -> None:
     peak = 48.0
@@ -89,6 +186,15 @@ def test_disk_where_it_takes_the_largest_share() -> None:
     assert verdict.bound_by == "disk"
     assert "2.6 GB a token came from disk: of its 4,700 ms it waited 4,230 ms for the disk" in verdict.why
     assert "smaller quant" in verdict.advice
+
+
+def test_the_disks_use_stands_beside_its_peak() -> None:
+    found = changed(io_stalled=0.8, engine_cores=0.8, page_in_bytes=0.4e9, disk_peak_bytes_s=2e9)
+    verdict = judge(found)
+    assert verdict.bound_by == "disk"
+    speed = 0.4 / ((0.8 + 0.1 / 8) * 0.1)
+    assert f"That is {speed:.1f} GB/s, {100 * speed / 2:.0f} % of the disk's measured peak." in verdict.why
+    assert "measured peak" not in judge(msgspec.structs.replace(found, disk_peak_bytes_s=None)).why
 
 
 def test_disk_where_the_kernel_is_busy_bringing_pages_in() -> None:

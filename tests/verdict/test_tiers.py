@@ -48,6 +48,7 @@ def test_two_memories_share_time_as_probed_and_bytes_as_placed() -> None:
     assert vram.ms == pytest.approx(40.0 * 19 / 80)
     assert ram.bytes == pytest.approx(600.0 * 200 / 600 + 5.0 * 2 / 5)
     assert vram.bytes == pytest.approx(600.0 * 400 / 600 + 5.0 * 3 / 5)
+    assert (vram.kv_bytes, vram.n_layers, vram.resident_bytes) == (pytest.approx(3.0), 3, 400)
 
 
 def test_two_memories_without_a_probe_cannot_be_told_apart() -> None:

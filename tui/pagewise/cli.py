@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -17,6 +18,17 @@ _record = click.option(
     type=click.Path(path_type=Path),
     help="Keep every reading and reply in FILE, for replay and report.",
 )
+
+
+def _numbers(context: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        numbers = tuple(int(part) for part in value.split(","))
+    except ValueError:
+        numbers = (-1,)
+    if any(not 0 <= number <= 16_777_216 for number in numbers):
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 128,512.", context, param)
+    return numbers
 
 
 @click.group(invoke_without_command=True, context_settings=_SETTINGS)
@@ -105,16 +117,18 @@ def inspect(file: Path, json: bool) -> None:
 
 
 @group.command()
+@click.option("--file", "file", type=click.Path(path_type=Path), help="Measure the disk that this file is on.")
 @click.option("--json", is_flag=True, help="The same as one JSON object.")
 @click.pass_context
-def doctor(context: click.Context, json: bool) -> None:
+def doctor(context: click.Context, file: Path | None, json: bool) -> None:
     """What this machine can do.
 
-    Processor, memory, GPUs, this build of llama.cpp, the terminal, permissions: each finding with its fix.
+    Processor, memory and disk with their peaks, GPUs, this build of llama.cpp, the terminal, permissions: each finding
+    with its fix. The disk is measured by reading a model for a second; nothing is written to it.
     """
     from pagewise.commands import doctor as command
 
-    context.exit(command.run(json))
+    context.exit(command.run(json, file))
 
 
 @group.command()
@@ -190,6 +204,300 @@ def report(file: Path, out: Path | None, csv: Path | None) -> None:
 
     for line in run(file, out, csv):
         click.echo(line)
+
+
+@group.command()
+@click.argument("profiles", metavar="[PROFILE]...", nargs=-1)
+@click.option("--model", metavar="FILE", help="Measure this GGUF file.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of each profile.")
+@click.option(
+    "-p",
+    "--prompt",
+    "prompts",
+    callback=_numbers,
+    metavar="N,…",
+    default="512",
+    show_default=True,
+    help="Prompt lengths.",
+)
+@click.option(
+    "-n",
+    "--output",
+    "outputs",
+    callback=_numbers,
+    metavar="N,…",
+    default="128",
+    show_default=True,
+    help="Output lengths.",
+)
+@click.option(
+    "-d",
+    "--depth",
+    "depths",
+    callback=_numbers,
+    metavar="N,…",
+    default="0",
+    show_default=True,
+    help="Tokens before them.",
+)
+@click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True)
+@click.option("--cold", is_flag=True, help="Also the time from disk to the first token, nothing of the file in RAM.")
+@click.option("--json", "format", flag_value="json", help="Records with llama-bench's field names.")
+@click.option("--markdown", "format", flag_value="markdown", help="A table for a forum or an issue.")
+@click.option("--csv", "format", flag_value="csv", help="The records as CSV.")
+@click.pass_context
+def bench(
+    context: click.Context,
+    profiles: tuple[str, ...],
+    model: str | None,
+    overrides: tuple[str, ...],
+    prompts: tuple[int, ...],
+    outputs: tuple[int, ...],
+    depths: tuple[int, ...],
+    repetitions: int,
+    cold: bool,
+    format: Literal["json", "markdown", "csv"] | None,
+) -> None:
+    """Measure prefill, decode, TTFT and TPOT of profiles, side by side.
+
+    Each length and depth may be a list: -p 128,512 -d 0,4096. Without a PROFILE the guide is measured.
+    """
+    from pagewise.commands import bench as command
+    from pagewise.profiles.files import resolve
+
+    chosen = tuple(resolve(name, overrides, model) for name in profiles or (None,))
+    context.exit(command.run(chosen, prompts, outputs, depths, repetitions, cold, format or "table"))
+
+
+@group.command()
+@click.option("--json", is_flag=True, help="The same as one JSON object.")
+@click.option(
+    "--sort", type=click.Choice(["name", "size", "date"]), default="name", show_default=True, help="What comes first."
+)
+@click.option("--filter", "words", metavar="TEXT", default="", help="Only those that hold all these words.")
+@click.option("--fits", is_flag=True, help="Only those that fit into the memory that is free now.")
+@click.pass_context
+def models(context: click.Context, json: bool, sort: Literal["name", "size", "date"], words: str, fits: bool) -> None:
+    """The models that are on this machine already.
+
+    From the caches of Hugging Face, llama.cpp, Ollama, LM Studio, Jan, GPT4All, and your own folders.
+    """
+    from pagewise.commands import models as command
+
+    context.exit(command.run(sort, words, fits, json))
+
+
+@group.command()
+@click.argument("profile", required=False)
+@click.option("--model", metavar="FILE", help="Plan for this GGUF file.")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of the profile; repeatable."
+)
+@click.option("--json", is_flag=True, help="The same as one JSON object.")
+@click.pass_context
+def plan(
+    context: click.Context, profile: str | None, model: str | None, overrides: tuple[str, ...], json: bool
+) -> None:
+    """What PROFILE will take of RAM and of each GPU, and whether it fits.
+
+    Nothing is loaded. Exit status: 0 it fits, 1 it does not, or cannot be planned.
+    """
+    from pagewise.commands import plan as command
+    from pagewise.profiles.files import resolve
+
+    context.exit(command.run(resolve(profile, overrides, model), json))
+
+
+@group.command()
+@click.argument("repository", metavar="ORG/REPO[:QUANT]")
+@click.option("--list", "list_only", is_flag=True, help="Only say what there is.")
+@click.option("--json", is_flag=True, help="The same as one JSON object.")
+@click.pass_context
+def pull(context: click.Context, repository: str, list_only: bool, json: bool) -> None:
+    """Fetch a model from the hub.
+
+    Without QUANT the repository's files are listed, with their sizes and what fits here. A fetch that was broken off
+    goes on where it was; files go into the cache that other tools share.
+    """
+    from pagewise.commands import pull as command
+
+    context.exit(command.run(repository, list_only, json))
+
+
+@group.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("level")
+@click.option("--out", type=click.Path(path_type=Path), help="The file to write; the default is beside FILE.")
+@click.option("--imatrix", metavar="FILE", type=click.Path(path_type=Path), help="An importance matrix for this model.")
+@click.option("--dry-run", is_flag=True, help="Write nothing: say what it would weigh and cost.")
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, help="The default is one for each physical core.")
+@click.option("--allow-requantize", is_flag=True, help="Begin even from a coarse level, which passes its error on.")
+@click.option("--pure", is_flag=True, help="One type for all matrices, without llama.cpp's mix.")
+@click.option("--json", is_flag=True, help="The same as one JSON object.")
+@click.pass_context
+def quantize(
+    context: click.Context,
+    file: Path,
+    level: str,
+    out: Path | None,
+    imatrix: Path | None,
+    dry_run: bool,
+    threads: int,
+    allow_requantize: bool,
+    pure: bool,
+    json: bool,
+) -> None:
+    """Make another quant level of the GGUF model FILE, such as Q4_K_M.
+
+    It appears only when it is whole; stopped or failed, nothing is left.
+    """
+    from pagewise.commands import quantize as command
+    from pagewise.jobs.quantize import Quantize
+
+    request = Quantize(
+        id=0,
+        source=str(file.absolute()),
+        level=level,
+        target=str(out.absolute()) if out is not None else "",
+        imatrix=str(imatrix.absolute()) if imatrix is not None else "",
+        dry_run=dry_run,
+        threads=threads,
+        allow_requantize=allow_requantize,
+        pure=pure,
+    )
+    context.exit(command.run(request, json))
+
+
+@group.command(name="export")
+@click.argument("profile")
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["llama-server", "ollama", "llama-swap", "router-ini"]),
+    help="The program that is to run it.",
+)
+@click.option("--model", metavar="FILE", help="Another GGUF file.")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of the profile; repeatable."
+)
+def export_profile(profile: str, to: str, model: str | None, overrides: tuple[str, ...]) -> None:
+    """A profile as another program has it.
+
+    Flags of llama-server, a Modelfile, the YAML of llama-swap, or a preset of llama-server's router. What it cannot
+    say stands in comments.
+    """
+    from pagewise.commands import export as command
+    from pagewise.profiles.files import resolve
+
+    click.echo(command.run(resolve(profile, overrides, model), to), nl=False)
+
+
+@group.command(name="import", context_settings={"ignore_unknown_options": True})
+@click.argument("command_line", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--name", help="How to call the profile; the default is the model file's name.")
+def import_profile(command_line: tuple[str, ...], name: str | None) -> None:
+    """Make a profile of a llama-server command line.
+
+    COMMAND_LINE is one text in quotes: "llama-server -m model.gguf -ngl 20". What has no place in a profile is listed.
+    """
+    from pagewise.commands import export as command
+
+    click.echo(command.take(command_line, name))
+
+
+@group.command()
+@click.argument("models", metavar="A B…", nargs=-1, required=True)
+@click.option("--text", metavar="FILE", type=click.Path(path_type=Path), help="A text, for perplexity and divergence.")
+@click.option("--prompt", metavar="TEXT", help="What all of them are to answer.")
+@click.option("--ctx", type=click.IntRange(8, 1_048_576), default=512, show_default=True, help="Tokens of a chunk.")
+@click.option("--chunks", type=click.IntRange(0), default=0, help="So many chunks; the default is all of the text.")
+@click.option("--max-tokens", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Of an answer.")
+@click.option("--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of each; repeatable.")
+@click.option("--json", is_flag=True, help="The same as one JSON object.")
+@click.pass_context
+def compare(
+    context: click.Context,
+    models: tuple[str, ...],
+    text: Path | None,
+    prompt: str | None,
+    ctx: int,
+    chunks: int,
+    max_tokens: int,
+    overrides: tuple[str, ...],
+    json: bool,
+) -> None:
+    """Models side by side: size, speed, memory, quality, answers.
+
+    A B … are profiles or GGUF files; A is the reference. One is loaded at a time.
+    """
+    from pagewise.commands import compare as command
+    from pagewise.profiles.files import resolve
+
+    profiles = tuple(resolve(name, overrides, model) for name, model in map(command.named, models))
+    context.exit(command.run(command.request_for(profiles, text, prompt, ctx, chunks, max_tokens), json))
+
+
+@group.command()
+@click.argument("profile", required=False)
+@click.option("--model", metavar="FILE", help="Tune this GGUF file.")
+@click.option(
+    "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Override a key of the profile; repeatable."
+)
+@click.option(
+    "--for",
+    "goal",
+    type=click.Choice(["chat", "long-prompts", "batch"]),
+    default="chat",
+    show_default=True,
+    help="Time of a token, time to the first one, or time of whole answers.",
+)
+@click.option("--depth", type=click.IntRange(0, 16_777_216), default=1024, show_default=True, help="Tokens before it.")
+@click.option(
+    "--prompt", type=click.IntRange(1, 16_777_216), default=256, show_default=True, help="Tokens of a message."
+)
+@click.option("--output", type=click.IntRange(8, 16_777_216), default=64, show_default=True, help="Tokens of a reply.")
+@click.option("--ttft", type=click.FloatRange(0.001), metavar="SECONDS", help="The first token must come within this.")
+@click.option("--leave", metavar="SIZE", help="Leave so much free on each device and in RAM, such as 2GiB.")
+@click.option("--max-kl", type=click.FloatRange(0.0), help="Allow smaller KV types up to this KL divergence.")
+@click.option("--fix", "fixed", metavar="KEY", multiple=True, help="Leave this key as it is; repeatable.")
+@click.option("--trials", type=click.IntRange(1, 1000), default=15, show_default=True)
+@click.option("--time", "minutes", type=click.FloatRange(0.01), metavar="MINUTES", help="End after so long.")
+@click.option("--fresh", is_flag=True, help="Do not begin from what earlier tunes found.")
+@click.option("--save", "save_as", metavar="NAME", help="Save what was found as a profile.")
+@click.option("--plain", is_flag=True, help="One line a trial, also in a terminal.")
+@click.option("--json", is_flag=True, help="The result with all its trials as one JSON object.")
+@click.pass_context
+def tune(
+    context: click.Context,
+    profile: str | None,
+    model: str | None,
+    overrides: tuple[str, ...],
+    goal: Literal["chat", "long-prompts", "batch"],
+    depth: int,
+    prompt: int,
+    output: int,
+    ttft: float | None,
+    leave: str | None,
+    max_kl: float | None,
+    fixed: tuple[str, ...],
+    trials: int,
+    minutes: float | None,
+    fresh: bool,
+    save_as: str | None,
+    plain: bool,
+    json: bool,
+) -> None:
+    """Find the settings and the placement that suit this machine and this model."""
+    from pagewise.commands import tune as command
+    from pagewise.profiles.files import resolve
+
+    chosen = resolve(profile, overrides, model)
+    aim = command.aim_of(goal, prompt, output, depth, ttft, leave, max_kl)
+    command.check_keys(fixed)
+    seconds = None if minutes is None else 60 * minutes
+    if not (plain or json or save_as) and sys.stdin.isatty() and sys.stdout.isatty():
+        context.exit(command.full_screen(chosen, aim, fixed, trials, seconds, fresh))
+    context.exit(command.run(chosen, aim, fixed, trials, seconds, fresh, save_as, json))
 
 
 @group.command(hidden=True)

@@ -15,15 +15,24 @@ from msgspec import Struct
 
 from pagewise.failure import Failure as Failure
 from pagewise.jobs.base import JobFailed, JobProgress
-from pagewise.jobs.plan import MakePlan, Planned
+from pagewise.jobs.bench import Bench, Benched
+from pagewise.jobs.catalog import FindModels, ModelsFound
+from pagewise.jobs.compare import CompareModels, MeasureQuality, ModelsCompared, QualityMeasured
+from pagewise.jobs.measure import Measure, Measured
+from pagewise.jobs.plan import Compared, MakePlan, Planned
+from pagewise.jobs.pull import Pull, Pulled
+from pagewise.jobs.quantize import Quantize, Quantized
+from pagewise.jobs.tune import FixKey, TakeBest, TrialEnded, Tune, Tuned
 from pagewise.readings import (
     BufferBytes,
+    GgmlDevice,
     LayerClock,
     LayerPlacement,
     MonitorSample,
     OperatorProfile,
     Snapshot,
     StackProfile,
+    TurnEnergy,
     TurnTiming,
     Verdict,
 )
@@ -35,7 +44,8 @@ CONTROL = 1
 MAX_FRAME = 64 * 1024 * 1024
 HEADER = struct.Struct(">IB")
 
-ChangeClass = Literal["none", "live", "context", "model", "process"]
+ChangeClass = Literal["none", "live", "context", "model", "process", "held"]
+"""``held``: an engine that was kept in memory takes over again; never what a change of keys alone comes to."""
 StopReason = Literal["end", "stop string", "length", "context full", "stopped", "engine lost", "failed"]
 
 
@@ -81,6 +91,8 @@ class ModelInfo(Struct, frozen=True):
     context_ms: float
     notes: tuple[str, ...] = ()
     """What the person should know of this load, such as a fallback that was taken."""
+    planned: tuple[Compared, ...] = ()
+    """What was predicted of each device before the load, beside what it came to; empty where nothing was."""
 
 
 # ---- commands: app → host, and host → engine -------------------------------------------------------------------------
@@ -98,6 +110,16 @@ class Load(Struct, frozen=True, tag=True):
     id: int
     profile: Profile
     change: ChangeClass = "process"
+
+
+class Unload(Struct, frozen=True, tag=True):
+    """To an engine: see that ``profile`` can be loaded, put the KV cache aside, and let go of the model.
+
+    Answered by Unloaded, or by LoadFailed with the model still in force.
+    """
+
+    id: int
+    profile: Profile
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -118,7 +140,7 @@ class Stop(Struct, frozen=True, tag=True):
 
 
 class Release(Struct, frozen=True, tag=True):
-    """Let go of the model and its memory; the next Generate loads it again."""
+    """Let go of the models and their memory, kept ones too; the next Generate loads the one in force again."""
 
 
 class SetRate(Struct, frozen=True, tag=True):
@@ -157,9 +179,32 @@ class Quit(Struct, frozen=True, tag=True):
     """End in good order."""
 
 
-JobCommand = MakePlan
+JobCommand = (
+    MakePlan
+    | Measure
+    | Bench
+    | FindModels
+    | Pull
+    | Quantize
+    | CompareModels
+    | MeasureQuality
+    | Tune
+    | TakeBest
+    | FixKey
+)
 Command = (
-    Hello | Load | Generate | Stop | Release | SetRate | Monitor | ProfileStacks | ProfileOperators | Quit | JobCommand
+    Hello
+    | Load
+    | Unload
+    | Generate
+    | Stop
+    | Release
+    | SetRate
+    | Monitor
+    | ProfileStacks
+    | ProfileOperators
+    | Quit
+    | JobCommand
 )
 
 
@@ -195,10 +240,15 @@ class EngineStatus(Struct, frozen=True, tag=True):
     state: EngineState
     pid: int | None = None
     profile: str | None = None
+    kept: tuple[str, ...] = ()
+    """Names of the profiles whose engines are held in memory beside it."""
+    why: str = ""
+    """What the person should know of this change: a model that was let go of by itself."""
 
 
 class LoadProgress(Struct, frozen=True, tag=True):
-    """``phase``: ``quantize``, ``read`` (pages of the file), ``weights``, ``context``, ``warm``.
+    """``phase``: ``quantize``, ``free`` (the former model goes), ``wait`` (for memory of devices), ``read`` (pages of
+    the file), ``weights``, ``context``, ``warm``.
 
     ``total_bytes`` 0: how much there is to do is not known.
     """
@@ -209,6 +259,13 @@ class LoadProgress(Struct, frozen=True, tag=True):
     total_bytes: int
 
 
+class Unloaded(Struct, frozen=True, tag=True):
+    """An engine has let go of its model, as Unload ``id`` asked. ``kv_tokens``: how many of the KV cache are aside."""
+
+    id: int
+    kv_tokens: int
+
+
 class Loaded(Struct, frozen=True, tag=True):
     """Load ``id`` is done. ``change`` is the class it really was."""
 
@@ -217,6 +274,16 @@ class Loaded(Struct, frozen=True, tag=True):
     model: ModelInfo
     change: ChangeClass
     total_ms: float
+    kv_carried: int = 0
+    """Tokens of the KV cache that came along from what was in force before."""
+    kv_note: str = ""
+    """Why the KV cache, or what would have been the rest of it, did not come along."""
+    free_ms: float = 0.0
+    """Of the total: the former model let go of, and its KV cache put aside."""
+    wait_ms: float = 0.0
+    """Of the total: until the devices had their memory back."""
+    devices: tuple[GgmlDevice, ...] = ()
+    """The accelerators as the engine sees them."""
 
 
 class LoadFailed(Struct, frozen=True, tag=True):
@@ -247,6 +314,8 @@ class Tokens(Struct, frozen=True, tag=True):
     kv_used: int
     step_ms: float
     """Time since the former token (the first: TTFT)."""
+    profiled: bool = False
+    """It was computed node by node for an operator profile: its time is in no rate."""
 
 
 class Layers(Struct, frozen=True, tag=True):
@@ -263,6 +332,8 @@ class Finished(Struct, frozen=True, tag=True):
     reason: StopReason
     timing: TurnTiming | None
     failure: Failure | None = None
+    devices: tuple[GgmlDevice, ...] = ()
+    """The accelerators as the engine sees them after it."""
 
 
 class Reading(Struct, frozen=True, tag=True):
@@ -276,6 +347,8 @@ class Judged(Struct, frozen=True, tag=True):
 
     id: int
     verdict: Verdict
+    energy: TurnEnergy | None = None
+    why_no_energy: str = ""
 
 
 class Monitored(Struct, frozen=True, tag=True):
@@ -315,12 +388,26 @@ class Notice(Struct, frozen=True, tag=True):
     failure: Failure
 
 
-JobEvent = JobProgress | JobFailed | Planned
+JobEvent = (
+    JobProgress
+    | JobFailed
+    | Planned
+    | Measured
+    | Benched
+    | ModelsFound
+    | Pulled
+    | Quantized
+    | ModelsCompared
+    | QualityMeasured
+    | TrialEnded
+    | Tuned
+)
 Event = (
     HostHello
     | EngineHello
     | EngineStatus
     | LoadProgress
+    | Unloaded
     | Loaded
     | LoadFailed
     | Prefill

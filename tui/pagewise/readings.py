@@ -59,8 +59,71 @@ class DeviceMemory(Struct, frozen=True):
     power_w: float | None
     temperature_c: float | None
     source: str
-    """``NVML``, ``sysfs``, ``ggml``."""
+    """``NVML``, ``sysfs``; ``ggml``: memory alone, told by the engine after each load and reply."""
     missing: tuple[Missing, ...] = ()
+    power_limit_w: float | None = None
+    energy_j: float | None = None
+    """Since the driver was loaded."""
+    sm_clock_mhz: float | None = None
+    sm_clock_max_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    held_back: tuple[str, ...] | None = None
+    """Why its clocks are lower than they could be; empty: nothing holds them back, or it is idle."""
+    dram_bytes_s: float | None = None
+    """Read and written by the device in its own memory, over the time since the former sample (GPM)."""
+    dram_peak_bytes_s: float | None = None
+    """What its memory can move at best: bus width × highest clock."""
+    pcie_rx_bytes_s: float | None = None
+    """To the device, over 20 ms."""
+    pcie_tx_bytes_s: float | None = None
+    """From the device, over 20 ms."""
+    pcie_peak_bytes_s: float | None = None
+    """What the link carries in one direction as it is now; an idle one may have been slowed down."""
+    pci: str = ""
+    """Its PCI address, such as ``0000:c1:00.0``; empty where it is not known, or it is a part of a divided device."""
+    ggml: str = ""
+    """What llama.cpp calls it, such as ``CUDA0``; empty where the engine has not told."""
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the device that llama.cpp calls ``name``: by the engine's word, else by kind and number."""
+        if self.ggml:
+            return self.ggml == name
+        kinds = _GGML_KINDS.get(self.source, ())
+        return any(name == f"{kind}{self.index}" for kind in kinds)
+
+
+_GGML_KINDS = {"NVML": ("CUDA", "Vulkan"), "sysfs": ("ROCm", "HIP", "Vulkan")}
+
+
+class GgmlDevice(Struct, frozen=True):
+    """An accelerator as ggml sees it from inside the engine, in bytes."""
+
+    name: str
+    """Such as ``CUDA0``, ``Vulkan0``, ``MTL0``."""
+    description: str
+    kind: DeviceKind
+    pci: str
+    """Empty where ggml does not know it."""
+    total_bytes: int
+    free_bytes: int
+    ours_bytes: int
+    """Llama.cpp's own buffers there."""
+
+
+class TurnEnergy(Struct, frozen=True):
+    """What the devices that hold the model drew from a turn's first token to its end, whoever else used them."""
+
+    joules: float
+    seconds: float
+    tokens: int
+    """Output tokens in that time: all but the first."""
+    source: Literal["energy counter", "power × time"]
+    """``power × time`` is an estimate: the mean of the power that was read meanwhile."""
+
+    @property
+    def per_token_j(self) -> float:
+        """Joules for one output token."""
+        return self.joules / self.tokens
 
 
 class Devices(Struct, frozen=True):
@@ -179,6 +242,7 @@ class TurnTiming(Struct, frozen=True):
     first_sample_ms: float | None
     ttft_text_ms: float | None
     tpot_ms: float | None
+    """Mean of ``counted_ms``: (t_last − t_first) / (n_output − 1) where no token was profiled."""
     itl_ms: tuple[float, ...]
     """Every gap between consecutive output tokens, in order."""
     n_prompt: int
@@ -197,6 +261,8 @@ class TurnTiming(Struct, frozen=True):
     """The first turn after a load: never averaged with warm ones."""
     reuse_note: str = ""
     """Why nothing, or less than the common prefix, was reused."""
+    profiled: tuple[int, ...] = ()
+    """Output tokens, from 0, that were computed node by node for an operator profile: they are in no rate."""
 
     @property
     def prefill_rate(self) -> float | None:
@@ -209,9 +275,17 @@ class TurnTiming(Struct, frozen=True):
         """Output tokens per second, 1000 / TPOT."""
         return 1000.0 / self.tpot_ms if self.tpot_ms else None
 
+    @property
+    def counted_ms(self) -> tuple[float, ...]:
+        """The gaps that count: all but those that end with a profiled token. Token n ends gap n − 1."""
+        if not self.profiled:
+            return self.itl_ms
+        left_out = {token - 1 for token in self.profiled}
+        return tuple(gap for index, gap in enumerate(self.itl_ms) if index not in left_out)
+
     def itl_percentile(self, q: float) -> float | None:
-        """The q-th percentile (0 to 100) of the gaps between tokens, by linear interpolation; None without gaps."""
-        return percentile(self.itl_ms, q)
+        """The q-th percentile (0 to 100) of the gaps that count, by linear interpolation; None without such gaps."""
+        return percentile(self.counted_ms, q)
 
 
 def percentile(values: tuple[float, ...] | list[float], q: float) -> float | None:
@@ -298,6 +372,48 @@ class ServerReadings(Struct, frozen=True):
     missing: tuple[Missing, ...] = ()
 
 
+class EngineReadings(Struct, frozen=True):
+    """What only an engine of pagewise knows of itself, as its host tells it. Defined in docs/numbers.md."""
+
+    pid: int
+    """The engine's, as its host sees it: inside a container another number than outside."""
+    state: str
+    """``ready``, ``generating``, …, as in EngineStatus."""
+    profile: str
+    model: str
+    n_ctx: int
+    kv_used: int | None
+    """Tokens in the KV cache; None before the first turn."""
+    n_output: int
+    """Output tokens of the turn in hand, else of the last one; so are the figures below."""
+    decode_rate: float | None
+    tpot_ms: float | None
+    ttft_ms: float | None
+    itl_p95_ms: float | None
+    """Of a turn that is over; None while it runs."""
+    prefill_rate: float | None
+    probe_every: int
+    probe_cost_pct: float | None
+    clock: LayerClock | None
+    """The layers of the token that was probed last."""
+    clock_age_s: float | None
+    placement: tuple[LayerPlacement, ...]
+    """Where its layers are, by llama.cpp's own buffers."""
+    verdict: Verdict | None
+    """On the last turn."""
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def generating(self) -> bool:
+        """Whether a turn is in hand."""
+        return self.state == "generating"
+
+    @property
+    def kv_pct(self) -> float | None:
+        """How full the KV cache is."""
+        return None if self.kv_used is None or not self.n_ctx else 100.0 * self.kv_used / self.n_ctx
+
+
 class WatchedModel(Struct, frozen=True):
     """A process with the models it holds; or a file, or a server, that no process is known of."""
 
@@ -325,6 +441,34 @@ class WatchedModel(Struct, frozen=True):
     server: ServerReadings | None = None
     verdict: Verdict | None = None
     missing: tuple[Missing, ...] = ()
+    engine: EngineReadings | None = None
+    """Where it is an engine of pagewise whose host tells."""
+
+    @property
+    def decode_rate(self) -> float | None:
+        """Output tokens a second now; 0: it is idle."""
+        if self.engine is not None:
+            return self.engine.decode_rate if self.engine.generating else 0.0
+        return self.server.decode_rate if self.server is not None else None
+
+    @property
+    def ttft_ms(self) -> float | None:
+        """Time to the first token of the last request."""
+        if self.engine is not None:
+            return self.engine.ttft_ms
+        return self.server.ttft_ms if self.server is not None else None
+
+    @property
+    def ttft_is_estimate(self) -> bool:
+        """Whether it was seen from outside."""
+        return self.engine is None and self.server is not None and self.server.ttft_is_estimate
+
+    @property
+    def kv_pct(self) -> float | None:
+        """How full the KV cache is."""
+        if self.engine is not None:
+            return self.engine.kv_pct
+        return self.server.kv_pct if self.server is not None else None
 
 
 class MonitorSample(Struct, frozen=True):

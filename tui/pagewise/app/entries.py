@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Literal
 
+from pagewise.app.effect import Effect
 from pagewise.app.visible import visible
 from pagewise.messages import ChatMessage, Failure, StopReason
 from pagewise.readings import TurnTiming
@@ -30,6 +32,8 @@ class Question(Entry):
     text: str
     waiting: bool = False
     """Not sent yet: a model is being loaded, or another reply is being written."""
+    asked_s: float = field(default_factory=perf_counter)
+    """When it was asked, by this process's clock."""
 
 
 @dataclass(eq=False)
@@ -88,6 +92,13 @@ class Remark(Entry):
 
     text: str = ""
     failure: Failure | None = None
+
+
+@dataclass(eq=False)
+class Outcome(Entry):
+    """What a switch changed: one line, until it is dismissed."""
+
+    effect: Effect
 
 
 def chat_messages(entries: list[Entry], upto: Question) -> tuple[ChatMessage, ...]:

@@ -57,8 +57,10 @@ def rate(value: float | None) -> str:
     """Bytes a second, such as ``38 MB/s``."""
     if value is None:
         return NOT_KNOWN
+    if value >= 0.9995e12:
+        return f"{value / 1e12:.1f} TB/s"
     if value >= 0.9995e9:
-        return f"{value / 1e9:.1f} GB/s"
+        return f"{value / 1e9:.1f} GB/s" if value < 99.95e9 else f"{value / 1e9:.0f} GB/s"
     if value >= 10e6 or value < 1e3:
         return f"{value / 1e6:.0f} MB/s"
     return f"{value / 1e6:.1f} MB/s" if value >= 0.05e6 else f"{value / 1e3:.0f} kB/s"

@@ -12,6 +12,8 @@ from pagewise.app.visible import visible_line
 _PHASES = {
     "": "starting",
     "quantize": "making the quantized file, once",
+    "free": "letting go of the former model",
+    "wait": "waiting for the memory to come back",
     "read": "reading the file",
     "weights": "loading the weights",
     "context": "making the context",

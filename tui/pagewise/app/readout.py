@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 from pagewise import messages
-from pagewise.readings import LayerClock, Snapshot, TurnTiming, Verdict, percentile
+from pagewise.app.felt import Felt
+from pagewise.readings import LayerClock, Snapshot, TurnEnergy, TurnTiming, Verdict, percentile
 
 PAGE_IN_SAMPLES = 240
 CLOCK_SAMPLES = 256
@@ -27,8 +28,13 @@ class Readout:
         self.clocks: deque[LayerClock] = deque(maxlen=CLOCK_SAMPLES)
         """Of the probed tokens since the load, oldest first."""
         self.verdict: Verdict | None = None
+        self.energy: TurnEnergy | None = None
+        self.why_no_energy = ""
+        """Of the last turn that was judged."""
         self.timing: TurnTiming | None = None
         """Of the last turn that ended."""
+        self.felt: Felt | None = None
+        """Of this turn, or of the last one."""
         self.kv_used: int | None = None
         self.gaps: deque[float] = deque(maxlen=GAP_SAMPLES)
         """Milliseconds between tokens of this turn, or of the last one, oldest first."""
@@ -48,21 +54,25 @@ class Readout:
             case messages.Layers(clock=clock):
                 self.clock = clock
                 self.clocks.append(clock)
-            case messages.Judged(verdict=verdict):
+            case messages.Judged(verdict=verdict, energy=energy, why_no_energy=why):
                 self.verdict = verdict
+                self.energy, self.why_no_energy = energy, why
             case messages.Finished(timing=timing) if timing is not None:
                 self._finished(timing)
             case messages.Prefill(done=done):
                 self.kv_used = done
+            case messages.EngineStatus(state="released"):
+                self.model_lost()
             case messages.Loaded(model=model, profile=profile, change=change):
                 self._loaded(model, profile.probe_every, change)
             case _:
                 return
         self.revision += 1
 
-    def begin_turn(self, turn: int) -> None:
-        """A turn was sent: what is shown as now is this one's."""
+    def begin_turn(self, turn: int, felt: Felt | None = None) -> None:
+        """A turn was sent: what is shown as now is this one's. ``felt`` None: nobody waits for it (a replay)."""
         self._turn = turn
+        self.felt = felt
         self._ttft_ms = None
         self._gap_sum = 0.0
         self._gap_count = 0
@@ -79,6 +89,7 @@ class Readout:
         self.model = None
         self.clock = None
         self.verdict = None
+        self.energy, self.why_no_energy = None, ""
         self.kv_used = None
         self.revision += 1
 
@@ -130,7 +141,7 @@ class Readout:
             return
         if self._ttft_ms is None:
             self._ttft_ms = event.step_ms
-        elif event.ids:
+        elif event.ids and not event.profiled:
             self._gap_sum += event.step_ms
             self._gap_count += len(event.ids)
             self.gaps.extend([event.step_ms / len(event.ids)] * len(event.ids))
@@ -139,11 +150,11 @@ class Readout:
         self.timing = timing
         self.kv_used = timing.kv_used
         self._ttft_ms = timing.ttft_ms
-        if timing.itl_ms:
+        if counted := timing.counted_ms:
             self.gaps.clear()
-            self.gaps.extend(timing.itl_ms)
-            self._gap_sum = sum(timing.itl_ms)
-            self._gap_count = len(timing.itl_ms)
+            self.gaps.extend(counted)
+            self._gap_sum = sum(counted)
+            self._gap_count = len(counted)
         if not timing.cold:
             self._warm.append(timing)
 
@@ -155,6 +166,7 @@ class Readout:
         self.clock = None
         self.clocks.clear()
         self.verdict = None
+        self.energy, self.why_no_energy = None, ""
         self.timing = None
         self.kv_used = 0
         self._warm.clear()

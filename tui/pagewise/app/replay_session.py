@@ -10,6 +10,7 @@ from pagewise.app.entries import Question, Reply
 from pagewise.app.journal import Journal
 from pagewise.app.readout import Readout
 from pagewise.app.session import Session
+from pagewise.app.switches import Switches
 from pagewise.app.under_way import LoadState, Turn
 from pagewise.app.visible import visible_line
 from pagewise.record.player import Player
@@ -52,6 +53,7 @@ class ReplaySession(Session):
         self.profile = self.model = self.load = self.turn = self.host = None
         self.engine = "none"
         Readout.__init__(self.readout)
+        self.switches = Switches(self.entries)
         self._all_changed()
 
     def _unless_hurrying(self, announcement: Announcement) -> None:

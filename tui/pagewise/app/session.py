@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter
 
 from pagewise import messages
 from pagewise.app.announcements import (
@@ -17,9 +18,12 @@ from pagewise.app.announcements import (
 )
 from pagewise.app.connection import Client
 from pagewise.app.entries import Question, Remark, Reply, chat_messages
+from pagewise.app.felt import Felt
+from pagewise.app.jobs import AskedJobs
 from pagewise.app.journal import Journal
 from pagewise.app.profiler.asked import Profiler
 from pagewise.app.readout import Readout
+from pagewise.app.switches import Switches, switched
 from pagewise.app.under_way import LoadState, Turn
 from pagewise.app.visible import visible_line
 from pagewise.messages import Failure
@@ -50,12 +54,14 @@ class Session:
         self.model: messages.ModelInfo | None = None
         self.readout = Readout()
         self.profiler = Profiler(client.send)
+        self.jobs = AskedJobs(client.send, self._next_id)
         self.load: LoadState | None = None
         self.turn: Turn | None = None
         self.engine: messages.EngineState = "none"
         self.host: messages.HostHello | None = None
         self.journal = journal
         self.entries = journal.entries
+        self.switches = Switches(self.entries)
         self._client = client
         self._post = post
         self._hz = hz
@@ -106,6 +112,28 @@ class Session:
         self._client.send(messages.Load(self.load.id, profile))
         self._post(StateChanged())
 
+    def back(self) -> bool:
+        """Switch to the profile that was in force before this one. False if there is none, or a load is under way."""
+        former = self.switches.former
+        if former is None or self.load is not None:
+            return False
+        self.switch(former)
+        return True
+
+    def release(self) -> bool:
+        """Give the memory of all models back until the next question. False if nothing is held."""
+        if self.model is None or self.load is not None or self.engine not in ("ready", "generating"):
+            return False
+        self._client.send(messages.Release())
+        return True
+
+    def dismiss(self) -> bool:
+        """Take the line about the last switch away. False if there is none."""
+        there = self.switches.dismiss()
+        if there:
+            self._post(EntriesChanged())
+        return there
+
     def new_conversation(self) -> None:
         """Begin an empty conversation; the present one stays stored."""
         self._leave()
@@ -131,6 +159,7 @@ class Session:
         if question is None:
             return False
         self._asked_again = question
+        question.asked_s = perf_counter()
         self._queue.append(question)
         self._go_on()
         self._post(EntriesChanged())
@@ -145,6 +174,14 @@ class Session:
     def tell(self, failure: Failure) -> None:
         """Say something that belongs to no turn."""
         self._remark(failure)
+
+    def say(self, what: str | Failure | None) -> None:
+        """Tell a remark that belongs to no turn, or a failure; nothing to say is passed over."""
+        if isinstance(what, Failure):
+            self._remark(what)
+        elif what:
+            self.entries.append(Remark(text=what))
+            self._post(EntriesChanged())
 
     @property
     def busy(self) -> bool:
@@ -206,14 +243,16 @@ class Session:
         if not isinstance(event, _OF_A_TURN) or self._is_current(event.id):
             self.readout.take(event)
             self.profiler.take(event)
+        if self.jobs.take(event):
+            self._post(StateChanged())
         match event:
             case messages.HostHello():
-                self.host = event
+                self.host, self.switches.kept = event, ()
                 self._without_model()
                 self._client.send(messages.SetRate(self._hz))
                 self.switch(self.wanted)
-            case messages.EngineStatus(state=state):
-                self._engine_state(state)
+            case messages.EngineStatus():
+                self._engine_state(event)
             case messages.LoadProgress():
                 self._load_progress(event)
             case messages.Loaded():
@@ -225,6 +264,8 @@ class Session:
                 self._post(StateChanged())
             case messages.Tokens() if self.turn is not None and event.id == self.turn.id:
                 self.turn.reply.take(event.text, event.ids)
+                if self.readout.felt is not None and self.turn.reply.shown.strip():
+                    self.readout.felt.text_arrived()
                 self.journal.append(self.turn.stored, event.text, event.ids)
                 self._post(EntriesChanged())
             case messages.Finished() if self.turn is not None and event.id == self.turn.id:
@@ -238,15 +279,22 @@ class Session:
                 self._remark(failure)
             case _:
                 pass
+        if self.switches.take(event):
+            self._post(EntriesChanged())
         if self.readout.revision != revision:
             self._post(ReadoutChanged())
 
     def _is_current(self, turn: int) -> bool:
         return self.turn is not None and self.turn.id == turn
 
-    def _engine_state(self, state: messages.EngineState) -> None:
+    def _engine_state(self, event: messages.EngineStatus) -> None:
         """A load that nobody asked for here is the host's own: it starts the engine again."""
-        self.engine = state
+        state, before = event.state, self.engine
+        self.engine, self.switches.kept = state, event.kept
+        if event.why:
+            self.say(f"{visible_line(event.why)}.")
+        elif state == "released" and before != "released":
+            self.say("The memory is given back; the next message loads the model again.")
         if state in ("starting", "loading") and self.load is None:
             self.load = LoadState(self._loaded_id, self.wanted, switch=False, phase="restart")
         elif state in ("lost", "none") and self.load is not None and self.load.phase == "restart":
@@ -267,9 +315,10 @@ class Session:
         if self.load is None or self.load.id == event.id:
             self.load = None
         self._loaded_id = event.id
+        self.switches.loaded(event, asked)
         self.profile, self.model = event.profile, event.model
         if asked:
-            self.entries.append(Remark(text=_switched(event)))
+            self.entries.append(Remark(text=switched(event)))
         for note in event.model.notes:
             self.entries.append(Remark(text=visible_line(note)))
         self.journal.profile = event.profile.name
@@ -333,7 +382,8 @@ class Session:
             self.entries.insert(self.entries.index(question) + 1, reply)
         stored = self.journal.begin(None if again else question.text, reply)
         self.turn = Turn(self._next_id(), question, reply, stored)
-        self.readout.begin_turn(self.turn.id)
+        self.readout.begin_turn(self.turn.id, Felt(question.asked_s, perf_counter()))
+        self.switches.asked()
         self._client.send(messages.Generate(self.turn.id, chat_messages(self.entries, question)))
         self._post(StateChanged())
         self._post(EntriesChanged())
@@ -379,16 +429,3 @@ class Session:
     def _next_id(self) -> int:
         self._ids += 1
         return self._ids
-
-
-def _switched(event: messages.Loaded) -> str:
-    profile, model = event.profile, event.model
-    seconds = f"in {event.total_ms / 1000:.1f} s"
-    how = {
-        "none": "nothing had to change",
-        "live": "in effect at once",
-        "context": f"new context {seconds}",
-        "model": f"loaded {seconds}",
-        "process": f"loaded by a new engine {seconds}",
-    }[event.change]
-    return f"Now {visible_line(profile.name)}: {visible_line(model.name)} {visible_line(model.quant)}, {how}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from pagewise.app.entries import Entry, Question, Remark, Reply
+from pagewise.app.effect_line import draw_effect
+from pagewise.app.entries import Entry, Outcome, Question, Remark, Reply
 from pagewise.app.figures import count, duration, per_second
 from pagewise.app.markdown import MarkdownLines
 from pagewise.app.spans import BLANK, Line, clip, ends, indent, line, plain, wrap
@@ -67,6 +68,8 @@ class Transcript:
             lines = self._reply(entry, width)
         elif isinstance(entry, Remark):
             lines = _remark(entry, width)
+        elif isinstance(entry, Outcome):
+            lines = [draw_effect(entry.effect, width)]
         else:
             raise TypeError(f"no entry: {entry!r}")
         self._laid_out[entry] = (entry.revision, width, lines)

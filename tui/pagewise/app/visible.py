@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _SPOOFS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
 _TABLE: dict[int, str | None] = {
     **{code: chr(0x2400 + code) for code in range(0x20)},
@@ -27,3 +29,11 @@ def visible(text: str) -> str:
 def visible_line(text: str) -> str:
     """The same on one line: line ends are shown as ``␊``."""
     return visible(text).replace("\n", "\u240a")
+
+
+def at_home(path: Path) -> str:
+    """A path on one line, the home folder as ``~``."""
+    try:
+        return visible_line(f"~/{path.relative_to(Path.home())}")
+    except (ValueError, RuntimeError):
+        return visible_line(str(path))

@@ -23,6 +23,7 @@ from pagewise.messages import (
     Failure,
     Finished,
     Generate,
+    Judged,
     Load,
     Loaded,
     LoadFailed,
@@ -34,7 +35,7 @@ from pagewise.messages import (
     StopReason,
     Tokens,
 )
-from pagewise.readings import TurnTiming
+from pagewise.readings import TurnEnergy, TurnTiming
 from pagewise.settings import Profile
 
 MAX_QUESTION = 16 * 1024 * 1024
@@ -76,6 +77,9 @@ class Answer(Struct, frozen=True):
     prefill_rate: float | None
     decode_rate: float | None
     depth: int | None
+    joules_per_token: float | None
+    """Joules for one output token, by the devices that hold the model; null where there are none."""
+    energy_source: str | None
     profile: str
     model: str
     quant: str
@@ -114,6 +118,7 @@ class _Asking:
         self._model: ModelInfo | None = None
         self._load_ms: float | None = None
         self._finished: Finished | None = None
+        self._energy: TurnEnergy | None = None
         self._failure: Failure | None = None
         self._interrupts = 0
         self._current = _LOAD
@@ -172,12 +177,20 @@ class _Asking:
             case Finished(id=id) if id == _TURN:
                 self._finished = event
                 self._failure = event.failure
+                return not self._wants_energy(event)
+            case Judged(id=id, energy=energy) if id == _TURN:
+                self._energy = energy
                 return True
             case Notice(failure=failure):
                 report(failure)
             case _:
                 pass
         return False
+
+    def _wants_energy(self, finished: Finished) -> bool:
+        # It comes with the verdict, which every turn that was timed gets.
+        model = self._model
+        return self._json and finished.timing is not None and model is not None and model.offloaded_layers > 0
 
     def _take(self, text: str) -> None:
         self._pieces.append(text)
@@ -209,6 +222,8 @@ class _Asking:
             profile=self._profile.name,
             model=self._model.path if self._model else self._profile.model,
             quant=self._model.quant if self._model else self._profile.quant or "",
+            joules_per_token=self._energy.per_token_j if self._energy else None,
+            energy_source=self._energy.source if self._energy else None,
             load_ms=self._load_ms,
             stop_reason=reason,
             error=self._failure,

@@ -5,24 +5,29 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from pathlib import Path
 
 import click
 
+from pagewise.commands.chat import starting_profile
 from pagewise.commands.output import as_json
-from pagewise.doctor import build, folders, gpus, machine, permissions, terminal
+from pagewise.doctor import build, folders, gpus, machine, peaks, permissions, terminal
 from pagewise.doctor.findings import Finding
+from pagewise.profiles.errors import ProfileError
+from pagewise.profiles.parse import GUIDE
 
 _MARK = {"ok": "ok  ", "note": "note", "warn": "WARN", "fail": "FAIL"}
 _INDENT = 25
 
 
-def run(json: bool) -> int:
-    """Write all findings; 1 if something cannot work, else 0."""
+def run(json: bool, file: Path | None = None) -> int:
+    """Write all findings; 1 if something cannot work, else 0. ``file``: the model whose disk is measured."""
     if not json and sys.stderr.isatty():
         click.echo("Looking at this machine; an engine is started for it …", err=True)
     devices = gpus.sample()
     found = [
         *machine.findings(),
+        *peaks.findings(file if file is not None else last_model()),
         *gpus.findings(devices),
         *build.findings(has_gpu=bool(devices.devices)),
         *terminal.findings(),
@@ -31,6 +36,16 @@ def run(json: bool) -> int:
     ]
     click.echo(as_json({"findings": found}) if json else "\n".join(_lines(found)))
     return 1 if any(finding.state == "fail" for finding in found) else 0
+
+
+def last_model() -> Path | None:
+    """The file of the profile that was used last, if it names one."""
+    try:
+        profile, _ = starting_profile(None, (), None)
+    except ProfileError:
+        # Whoever starts the chat is told of it; here it only means that no file is known.
+        return None
+    return None if profile.model == GUIDE else Path(profile.model).expanduser()
 
 
 def _lines(found: list[Finding]) -> list[str]:

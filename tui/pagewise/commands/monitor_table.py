@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pagewise.app.figures import count, percent, rate, share, significant, size
+from pagewise.app.figures import count, duration, percent, rate, share, significant, size
 from pagewise.app.visible import visible_line
-from pagewise.readings import MonitorSample, WatchedModel
+from pagewise.readings import EngineReadings, MonitorSample, WatchedModel
 
 _HEADINGS = ("PID", "PROGRAM", "MODEL", "QUANT", "HELD", "IN RAM", "PRIVATE", "CPU", "VRAM", "PAGE-IN", "TOK/S", "KV")
 _RIGHT = frozenset({"PID", "IN RAM", "PRIVATE", "CPU", "VRAM", "PAGE-IN", "TOK/S", "KV"})
 _WIDEST = {"PROGRAM": 14, "MODEL": 30}
-_WORTH_SAYING = ("mappings", "open files", "process", "residency", "paging")
+_WORTH_SAYING = ("mappings", "open files", "process", "models", "residency", "paging")
 NOTHING = (
     "No process that can be looked into holds a GGUF model.",
     "Start one (llama-server, Ollama, pagewise, …), or name a file with --file, a server with --url.",
@@ -48,8 +48,8 @@ def _row(model: WatchedModel) -> tuple[str, ...]:
         percent(model.cpu_pct),
         size(model.vram_bytes),
         rate(model.paging.page_in_bytes_s) if model.paging else "n/a",
-        "n/a" if server is None or server.decode_rate is None else significant(server.decode_rate),
-        percent(server.kv_pct) if server else "n/a",
+        "n/a" if model.decode_rate is None else significant(model.decode_rate),
+        percent(model.kv_pct),
     )
 
 
@@ -63,12 +63,24 @@ def _below(model: WatchedModel) -> list[str]:
         layers = "" if held.n_layer is None else f", {count(held.n_layer)} layers"
         lines.append(f"{where}{layers}, found by {' and '.join(held.found_by)}")
         lines += [f"{who}: {visible_line(entry.why)}" for entry in held.missing]
+    if model.engine is not None:
+        lines += [f"{who}: {said}" for said in _engine(model.engine)]
     if model.verdict is not None:
         lines.append(f"{who}: bound by {visible_line(model.verdict.bound_by)}. {visible_line(model.verdict.why)}")
     told = [entry.why for entry in model.missing if entry.metric in _WORTH_SAYING]
     if model.server is not None:
         told += [entry.why for entry in model.server.missing if entry.metric == "server"]
     return lines + [f"{who}: {visible_line(why)}" for why in told]
+
+
+def _engine(engine: EngineReadings) -> list[str]:
+    which = "this reply" if engine.generating else "its last reply"
+    said = [f"{which}: TTFT {duration(engine.ttft_ms)}, TPOT {duration(engine.tpot_ms)}"] if engine.n_output else []
+    if engine.clock is not None:
+        slowest = sorted(zip(engine.clock.ms, engine.clock.names, strict=False), reverse=True)[:3]
+        named = ", ".join(f"{visible_line(name)} ({duration(ms)})" for ms, name in slowest)
+        said.append(f"a probed token took {duration(engine.clock.total_ms)}; slowest layers: {named}")
+    return said
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,6 +13,7 @@ from pagewise.app.figures import size
 from pagewise.doctor.findings import Finding
 from pagewise.instruments.cgroup import find_memory_cgroup
 from pagewise.instruments.portable import PortableSystemInstrument
+from pagewise.instruments.processor import processor_name
 
 _FEATURES = ("avx", "f16c", "fma", "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "sve", "i8mm")
 _SCARCE = 2 * 1024**3
@@ -31,7 +32,7 @@ def _processor() -> list[Finding]:
         Finding(
             "machine", "system", "ok", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
         ),
-        Finding("machine", "CPU", "ok", f"{_cpu_name()}, {cores}"),
+        Finding("machine", "CPU", "ok", f"{processor_name()}, {cores}"),
     ]
     features = _features()
     if features:
@@ -48,14 +49,6 @@ def _processor() -> list[Finding]:
             )
         )
     return found
-
-
-def _cpu_name() -> str:
-    for line in _lines(Path("/proc/cpuinfo")):
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _features() -> list[str]:

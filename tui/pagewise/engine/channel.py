@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pagewise.jobs.base import JobRequest
 from pagewise.messages import (
     Command,
     Event,
@@ -20,6 +21,7 @@ from pagewise.messages import (
     ProfileOperators,
     Quit,
     Stop,
+    Unload,
     decode_command,
     encode,
 )
@@ -58,6 +60,12 @@ class Interrupt:
                 self.flag[0] = b"\1"
             elif id in self._waiting:
                 self._stopped.add(id)
+
+    def forget(self, id: int) -> None:
+        """Request ``id`` was served within another one."""
+        with self._lock:
+            self._waiting.discard(id)
+            self._stopped.discard(id)
 
     def quit(self) -> None:
         """Stop all, now and later."""
@@ -129,7 +137,7 @@ class CommandReader(threading.Thread):
             case Quit():
                 self._interrupt.quit()
                 self.arrived.put(arrived)
-            case Load(id=id) | Generate(id=id):
+            case Load(id=id) | Unload(id=id) | Generate(id=id) | JobRequest(id=id):
                 self._interrupt.expect(id)
                 self.arrived.put(arrived)
             case _:

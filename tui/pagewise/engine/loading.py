@@ -6,23 +6,33 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from pagewise.engine.carried import CarriedCache
 from pagewise.engine.channel import Events, Interrupt
 from pagewise.engine.failures import Cancelled, Failed
+from pagewise.engine.llamacpp.adapters import Adapters, check_adapters
 from pagewise.engine.llamacpp.buffers import context_buffers, kv_bytes_per_token
 from pagewise.engine.llamacpp.context import Context
+from pagewise.engine.llamacpp.device_checks import device_notes
+from pagewise.engine.llamacpp.device_memory import device_memory
 from pagewise.engine.llamacpp.log import log
 from pagewise.engine.llamacpp.model import ModelFile, load_model, lock_note, open_model_file, parse_overrides
+from pagewise.engine.llamacpp.overrides import override_notes
 from pagewise.engine.llamacpp.placement import bytes_per_token, offloaded, placement, repacked
-from pagewise.engine.llamacpp.plan import check_context, check_weights
+from pagewise.engine.llamacpp.plan import Sizes, check_context, check_weights
 from pagewise.engine.llamacpp.quantize import quantize
 from pagewise.engine.llamacpp.template import TemplateProcess
 from pagewise.engine.memory import available_bytes
+from pagewise.engine.model_source import own_file
+from pagewise.engine.planning import Planner, compared, held_bytes, target_note
 from pagewise.engine.prompt import Prompts
-from pagewise.engine.running import Held, Running
+from pagewise.engine.running import Carried, Running
 from pagewise.engine.streaming import Streaming
 from pagewise.guide.cache import provide
 from pagewise.guide.files import GuideError
-from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo
+from pagewise.jobs.plan import MemoryPlan
+from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo, Unloaded
 from pagewise.models.gguf import printable
 from pagewise.models.quant import FILE_TYPES
 from pagewise.settings import Profile
@@ -39,23 +49,41 @@ class Source(NamedTuple):
     note: str
 
 
+class Checked(NamedTuple):
+    """A profile that looks as if it could be loaded: its layers in figures, what it will take, and remarks."""
+
+    profile: Profile
+    sizes: Sizes | None
+    notes: tuple[str, ...]
+
+
 class Loader:
     """Loads and switches profiles; ``running`` is what is in force, or None."""
 
-    def __init__(self, events: Events, interrupt: Interrupt, templates: TemplateProcess) -> None:
+    def __init__(self, events: Events, interrupt: Interrupt, templates: TemplateProcess, carried: CarriedCache) -> None:
         self._events = events
+        self._carried = carried
         self._interrupt = interrupt
         self._templates = templates
         self.running: Running | None = None
         self.released: Profile | None = None
         """The profile that a Release has let go of."""
         self._progress_s = 0.0
+        self._planner = Planner(lambda: interrupt.raised)
+        self._placed: Profile | None = None
+        """The profile in force with its layers in figures."""
+        self._sizes: Sizes | None = None
+        """What was predicted of it."""
+
+    def plan(self, profile: Profile) -> MemoryPlan:
+        """What ``profile`` would take. Raises Failed and Cancelled."""
+        return self._planner.plan(profile, self.running)
 
     def load(self, id: int, profile: Profile, change: ChangeClass) -> Failure | None:
         """Put ``profile`` in force and send Loaded or LoadFailed. The failure, if there is one."""
         began = time.perf_counter()
         try:
-            info, really = self._change(id, profile, change)
+            info, really, kv = self._change(id, profile, change)
         except Failed as error:
             self._events.send(LoadFailed(id, error.failure, restored=self._in_force))
             return error.failure
@@ -63,8 +91,30 @@ class Loader:
             self._events.send(LoadFailed(id, _CANCELLED, cancelled=True, restored=self._in_force))
             return _CANCELLED
         self.released = None
-        self._events.send(Loaded(id, profile, info, really, (time.perf_counter() - began) * 1000))
+        total_ms = (time.perf_counter() - began) * 1000
+        devices = device_memory(info.buffers)
+        self._events.send(Loaded(id, profile, info, really, total_ms, kv.tokens, kv.note, devices=devices))
         return None
+
+    def unload(self, id: int, profile: Profile) -> None:
+        """Make room for ``profile``, if it looks as if it could be loaded, and send Unloaded or LoadFailed."""
+        try:
+            self._check(self._source(id, profile).file, profile)
+            if self._interrupt.raised:
+                raise Cancelled
+        except Failed as error:
+            self._events.send(LoadFailed(id, error.failure, restored=self._in_force))
+            return
+        except Cancelled:
+            self._events.send(LoadFailed(id, _CANCELLED, cancelled=True, restored=self._in_force))
+            return
+        tokens = 0
+        if self.running is not None:
+            self.running.put_aside(self._carried)
+            stored = self._carried.stored()
+            tokens = len(stored.ids) if stored is not None else 0
+            self._free()
+        self._events.send(Unloaded(id, tokens))
 
     def release(self) -> None:
         """Let go of the model and its memory."""
@@ -77,41 +127,53 @@ class Loader:
             self.running.free()
             self.running = None
 
-    def _cache_for(self, file: ModelFile) -> Held | None:
-        """The KV cache in force, where the next model is the same file: another split of it over devices, say."""
-        if self.running is None or self.running.model.file.identity != file.identity:
-            return None
-        return self.running.take_cache()
-
     @property
     def _in_force(self) -> str | None:
         return self.running.profile.name if self.running is not None else None
 
-    def _change(self, id: int, profile: Profile, change: ChangeClass) -> tuple[ModelInfo, ChangeClass]:
+    def _change(self, id: int, profile: Profile, change: ChangeClass) -> tuple[ModelInfo, ChangeClass, Carried]:
         running = self.running
         if running is None or change in ("model", "process"):
             really: ChangeClass = "process" if change == "process" else "model"
-            return self._load(id, profile, keep_cache=really == "model"), really
+            info, kv = self._load(id, profile, keep_cache=really == "model")
+            return info, really, kv
         if change != "context":
             running.set_live(profile)
-            return _describe(running, 0.0), change
+            return _beside_plan(_describe(running, 0.0), self._sizes), change, Carried(0, "")
         began = time.perf_counter()
         held = sum(buffer.bytes for buffer in context_buffers(running.context) if buffer.device == "CPU")
-        check_context(running.model.file, profile, available_bytes() + held)
+        placed = _placed_as(profile, self._placed)
+        sizes = self._planner.predicted(running.model.file, placed)
+        if sizes is not None:
+            check_context(running.model.file, placed, sizes, available_bytes() + held)
         self._progress(id, "context", 0, 0)
         try:
-            running.new_context(profile, self._interrupt.flag)
+            kv = running.new_context(profile, self._interrupt.flag, self._carried)
         except Failed:
             if not running.usable:
                 self._free()
             raise
-        return _describe(running, (time.perf_counter() - began) * 1000), "context"
+        self._placed, self._sizes = placed, sizes
+        return _beside_plan(_describe(running, (time.perf_counter() - began) * 1000), sizes), "context", kv
 
-    def _load(self, id: int, profile: Profile, *, keep_cache: bool) -> ModelInfo:
-        source = self._source(id, profile)
+    def _check(self, file: ModelFile, profile: Profile) -> Checked:
+        """All that can be known before the former model goes. Raises Failed."""
         parse_overrides(profile.tensor_overrides)
-        self._check_memory(profile, source.file)
-        held = self._cache_for(source.file) if keep_cache else None
+        notes = [*override_notes(file, profile.tensor_overrides), *device_notes(profile)]
+        check_adapters(profile.lora, file)
+        held = held_bytes(self.running)
+        placed = self._planner.place(file, profile, held)
+        sizes = self._planner.predicted(file, placed.profile)
+        if sizes is not None:
+            self._planner.check_devices(file, sizes, held)
+            self._check_memory(placed.profile, file, sizes)
+        return Checked(placed.profile, sizes, (*notes, placed.note))
+
+    def _load(self, id: int, profile: Profile, *, keep_cache: bool) -> tuple[ModelInfo, Carried]:
+        source = self._source(id, profile)
+        placed, sizes, remarks = self._check(source.file, profile)
+        # Also where another file is next: if that fails, the former model comes back, and its cache with it.
+        kv_note = self.running.put_aside(self._carried) if keep_cache and self.running is not None else ""
         self._free()
         began = time.perf_counter()
         mark = log.mark()
@@ -121,14 +183,16 @@ class Loader:
             self._progress(id, "weights", int(share * total), total)
             return not self._interrupt.raised
 
-        model = load_model(source.file, profile, progress=progress, cancelled=lambda: self._interrupt.raised)
+        model = load_model(source.file, placed, progress=progress, cancelled=lambda: self._interrupt.raised)
         load_ms = (time.perf_counter() - began) * 1000
         streaming = None
         try:
             began = time.perf_counter()
             self._progress(id, "context", 0, 0)
             places = placement(model, log.since(mark))
-            streaming = Streaming.wanted(model, places.layers, profile)
+            streaming = Streaming.wanted(model, places.layers, placed)
+            adapters = Adapters(model)
+            adapters.load(profile.lora)
             context = Context(model, profile, self._interrupt.flag, streaming.callback if streaming else None)
         except Exception:
             if streaming is not None:
@@ -136,7 +200,7 @@ class Loader:
             model.free()
             raise
         prompts = Prompts(model.vocabulary, model.chat_template, self._templates)
-        notes = [source.note, lock_note(log.since(mark)), places.note, prompts.try_template()]
+        notes = [source.note, *remarks, lock_note(log.since(mark)), places.note, prompts.try_template()]
         running = Running(
             model,
             context,
@@ -145,6 +209,7 @@ class Loader:
             profile,
             load_ms=load_ms,
             notes=tuple(note for note in notes if note),
+            adapters=adapters,
             streaming=streaming,
         )
         try:
@@ -157,26 +222,26 @@ class Loader:
         except Exception:
             running.free()
             raise
-        running.put_cache(held)
-        self.running = running
-        return _describe(running, (time.perf_counter() - began) * 1000)
+        kv = running.take_up(self._carried)
+        self.running, self._placed, self._sizes = running, placed, sizes
+        info = _beside_plan(_describe(running, (time.perf_counter() - began) * 1000), sizes)
+        return info, kv._replace(note=kv_note or kv.note)
 
-    def _check_memory(self, profile: Profile, file: ModelFile) -> None:
+    def _check_memory(self, profile: Profile, file: ModelFile, sizes: Sizes) -> None:
         """Refuse, while the former model is still there, what RAM cannot hold."""
         available = available_bytes()
         if self.running is not None:
             available += sum(layer.copied_bytes for layer in self.running.placement.layers)
             available += sum(b.bytes for b in context_buffers(self.running.context) if b.device == "CPU")
-        check_weights(file, profile, available)
-        check_context(file, profile, available)
+        check_weights(file, profile, sizes, available)
+        check_context(file, profile, sizes, available)
 
     def _source(self, id: int, profile: Profile) -> Source:
         if profile.model != "guide":
-            note = "The key quant is for the guide only, and has no effect here." if profile.quant else ""
-            return Source(open_model_file(Path(profile.model).expanduser()), note)
+            return Source(own_file(profile), "")
 
         def make(source: Path, target: Path, quant: str) -> None:
-            quantize(source, target, quant, lambda done: self._progress(id, "quantize", done, 0))
+            quantize(source, target, quant, lambda step: self._progress(id, "quantize", step.done, 0))
 
         try:
             path, note = provide(profile.quant, make)
@@ -190,6 +255,27 @@ class Loader:
             return
         self._progress_s = now
         self._events.send(LoadProgress(id, phase, done, total))
+
+
+def _placed_as(profile: Profile, former: Profile | None) -> Profile:
+    """``profile`` on weights that stay where they are: ``fit`` is what it came to when they were loaded."""
+    if former is None or profile.n_gpu_layers != "fit":
+        return profile
+    return msgspec.structs.replace(
+        profile,
+        n_gpu_layers=former.n_gpu_layers,
+        tensor_split=former.tensor_split,
+        tensor_overrides=former.tensor_overrides,
+    )
+
+
+def _beside_plan(info: ModelInfo, sizes: Sizes | None) -> ModelInfo:
+    """With what was predicted of each device, and a remark where that was wrong."""
+    if sizes is None:
+        return info
+    planned = compared(sizes, info.buffers, info.offloaded_layers)
+    remarks = tuple(note for note in map(target_note, planned) if note)
+    return msgspec.structs.replace(info, planned=planned, notes=(*info.notes, *remarks))
 
 
 def _describe(running: Running, context_ms: float) -> ModelInfo:
@@ -241,8 +327,6 @@ def _limits(running: Running) -> list[str]:
     """What the profile asks for and this build or machine cannot do."""
     limits = []
     profile = running.profile
-    if profile.n_gpu_layers not in ("all", 0) and not offloaded(running.placement):
-        limits.append(f"The profile puts {profile.n_gpu_layers} layers on a GPU; llama.cpp found none that it can use.")
     if profile.probe_every and not running.probe.available:
         limits.append("This build of llama.cpp does not let layers be timed.")
     return limits

@@ -14,6 +14,12 @@ def available_bytes() -> int:
     return int(left if limit is None else min(left, limit))
 
 
+def total_bytes() -> int:
+    """RAM of the box, or our cgroup's limit if that is less."""
+    limits = [account.limit for account in memory_accounts() if account.limit is not None]
+    return int(min([psutil.virtual_memory().total, *limits]))
+
+
 def _left_in_cgroup() -> int | None:
     lefts = []
     for account in memory_accounts():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import NamedTuple
 
+from pagewise.engine.carried import CarriedCache, Made
 from pagewise.engine.failures import Failed
-from pagewise.engine.llamacpp.context import Context, restore_state, state_of, threads_of
+from pagewise.engine.llamacpp.adapters import Adapters
+from pagewise.engine.llamacpp.context import Context, copy_state, restore_state, state_bytes, threads_of
 from pagewise.engine.llamacpp.decode import Aborted, Sequence
 from pagewise.engine.llamacpp.model import Model
 from pagewise.engine.llamacpp.operators import OperatorProbe
@@ -20,12 +22,16 @@ from pagewise.engine.streaming import Streaming
 from pagewise.models.layers import INPUT, OUTPUT, layer_of
 from pagewise.settings import Profile
 
+_SHARE_OF_FREE = 4
+"""A copy of the KV cache may take one part in so many of the RAM that is free."""
+_RESCALED = "another scale of a LoRA adapter: what was computed with the former one is of no use"
 
-class Held(NamedTuple):
-    """A copy of a KV cache, and the tokens it stands for."""
 
-    ids: tuple[int, ...]
-    state: ctypes.Array[ctypes.c_uint8]
+class Carried(NamedTuple):
+    """How many tokens of a KV cache came along, and why not more."""
+
+    tokens: int
+    note: str
 
 
 class Running:
@@ -41,9 +47,11 @@ class Running:
         *,
         load_ms: float,
         notes: tuple[str, ...],
+        adapters: Adapters,
         streaming: Streaming | None = None,
     ) -> None:
-        """``notes``: what the person should know of how the weights were loaded."""
+        """``notes``: what the person should know of how the weights were loaded. ``adapters``: set on ``context``."""
+        self.adapters = adapters
         self.streaming = streaming
         self.model = model
         self.load_ms = load_ms
@@ -65,51 +73,90 @@ class Running:
         )
         self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
         self.operators = OperatorProbe(context)
+        self.adapters.set_on(context)
 
     def set_live(self, profile: Profile) -> None:
-        """Sampling, threads and probe of ``profile`` are in force from the next token on."""
+        """Sampling, threads, scales and probe of ``profile`` are in force from the next token on."""
+        if profile.lora != self.adapters.lora:
+            self.adapters.rescale(profile.lora)
+            self.adapters.set_on(self.context)
+            self.sequence.outdate(_RESCALED)
         self.profile = profile
         threads = threads_of(profile, self.model.file.bytes)
         if threads != self.context.threads:
             self.context.set_threads(threads)
 
-    def new_context(self, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char]) -> None:
-        """Another context on the same weights; what the KV cache held is carried over if it fits.
+    def new_context(self, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char], carried: CarriedCache) -> Carried:
+        """Another context on the same weights; what the KV cache held comes along if it fits.
 
         Raises Failed; then a context of the former profile is in force again, with what its cache held, unless
         ``usable`` says that not even that could be made.
         """
         former = self.profile
         follower = self.streaming.callback if self.streaming else None
-        # Both contexts may not fit side by side, so the cache waits in RAM between them.
-        held = self.take_cache()
+        # Both contexts may not fit side by side, so the cache waits in a memory file between them.
+        note = self.put_aside(carried)
+        undo = self.adapters.load(profile.lora)
         self.context.free()
         try:
             context = Context(self.model, profile, stop_flag, follower)
         except Failed:
+            undo()
             self._take(Context(self.model, former, stop_flag, follower))
-            self.put_cache(held)
+            self.take_up(carried)
             raise
         self.profile = profile
+        self.adapters.drop_others()
         self._take(context)
-        self.put_cache(held)
+        taken = self.take_up(carried)
+        return taken._replace(note=note or taken.note)
 
     @property
     def usable(self) -> bool:
         """Whether there is a context."""
         return bool(self.context.pointer)
 
-    def take_cache(self) -> Held | None:
-        """A copy of what the KV cache holds, for another context of the same weights; None if there is none to have."""
-        if not self.sequence.ids:
-            return None
-        state = state_of(self.context, available_bytes() // 4)
-        return None if state is None else Held(tuple(self.sequence.ids), state)
+    @property
+    def _made(self) -> Made:
+        return Made(self.model.file.identity, self.adapters.made)
 
-    def put_cache(self, held: Held | None) -> None:
-        """Put a copy back, if the context can take it: KV of another type, or without flash attention, it refuses."""
-        if held is not None and len(held.ids) < self.context.n_ctx and restore_state(self.context, held.state):
-            self.sequence.ids = list(held.ids)
+    def put_aside(self, carried: CarriedCache) -> str:
+        """Copy what the KV cache holds to where the next context, or the next engine, finds it. Why not, or nothing."""
+        carried.clear()
+        sequence = self.sequence
+        if not sequence.ids or sequence.outdated:
+            return sequence.outdated
+        checkpoints = sequence.checkpoints
+        size = state_bytes(self.context)
+        if size + sum(len(state) for _, state in checkpoints) > available_bytes() // _SHARE_OF_FREE:
+            return "too little RAM is free to put the KV cache aside"
+        try:
+            done = carried.put(
+                self._made, sequence.ids, size, checkpoints, lambda state: copy_state(self.context, state)
+            )
+        except OSError as error:
+            return f"the KV cache could not be put aside: {error.strerror or error}"
+        return "" if done else "llama.cpp did not give the KV cache out"
+
+    def take_up(self, carried: CarriedCache) -> Carried:
+        """Fill the KV cache from what was put aside, if this context can take it; it is no longer aside then."""
+        stored = carried.stored()
+        try:
+            if stored is None:
+                return Carried(0, "")
+            if stored.made.weights != self.model.file.identity:
+                return Carried(0, "the weights are those of another file")
+            if stored.made.adapters != self.adapters.made:
+                return Carried(0, "it was computed with other LoRA adapters")
+            if len(stored.ids) >= self.context.n_ctx:
+                return Carried(0, f"its {len(stored.ids):,} tokens do not fit into a context of {self.context.n_ctx:,}")
+            if not restore_state(self.context, carried.part(*stored.state)):
+                return Carried(0, "its cells are of another kind (type of K or V, flash attention)")
+            checkpoints = [(count, _own(carried.part(start, size))) for count, start, size in stored.checkpoints]
+            self.sequence.adopt(stored.ids, checkpoints)
+            return Carried(len(stored.ids), "")
+        finally:
+            carried.clear()
 
     def warm(self) -> None:
         """Run one token and forget it: builds the graph, and reads what is still on disk. Raises Failed."""
@@ -129,6 +176,11 @@ class Running:
         self.model.free()
         if self._page_in is not None:
             self._page_in.close()
+
+
+def _own(part: ctypes.Array[ctypes.c_uint8]) -> ctypes.Array[ctypes.c_uint8]:
+    """A copy that outlives the memory file."""
+    return type(part).from_buffer_copy(part)
 
 
 def _grain(model: Model, placement: Placement) -> Grain:

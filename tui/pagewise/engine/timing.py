@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -22,6 +23,7 @@ class TurnClock:
         self._tokens_ns: list[int] = []
         self._loop_ns: list[int] = []
         self._probed: list[int] = []
+        self._profiled: list[int] = []
         self.n_prompt = 0
         self.n_reused = 0
         self.reuse_note = ""
@@ -34,14 +36,16 @@ class TurnClock:
         """The whole prompt was evaluated."""
         self._prefilled_ns = time.perf_counter_ns()
 
-    def token(self, inside_ns: int) -> float:
+    def token(self, inside_ns: int, *, profiled: bool = False) -> float:
         """A token was sampled just now; the step spent ``inside_ns`` in llama.cpp. Time since the former token, in ms.
 
-        For the first token: TTFT.
+        For the first token: TTFT. ``profiled``: it was computed node by node, which counts in no rate.
         """
         now = time.perf_counter_ns()
         since = self._tokens_ns[-1] if self._tokens_ns else self._read_ns
-        if self._tokens_ns:
+        if profiled:
+            self._profiled.append(len(self._tokens_ns))
+        elif self._tokens_ns:
             self._loop_ns.append(now - since - inside_ns)
         self._tokens_ns.append(now)
         return (now - since) / 1e6
@@ -64,7 +68,10 @@ class TurnClock:
         """The turn as it stands."""
         tokens = self._tokens_ns
         gaps = tuple((later - earlier) / 1e6 for earlier, later in pairwise(tokens))
-        tpot = (tokens[-1] - tokens[0]) / 1e6 / (len(tokens) - 1) if len(tokens) > 1 else None
+        profiled = {token - 1 for token in self._profiled}
+        slowed = sum(gaps[gap] for gap in profiled)
+        counted = len(gaps) - len(profiled)
+        tpot = ((tokens[-1] - tokens[0]) / 1e6 - slowed) / counted if counted else None
         now = time.perf_counter_ns()
         prompt_ns = self._prompt_ns or now
         prefilled_ns = self._prefilled_ns or now
@@ -85,19 +92,23 @@ class TurnClock:
             n_ctx=n_ctx,
             loop_cost_ms=median(self._loop_ns) / 1e6 if self._loop_ns else None,
             n_probed=len(self._probed),
-            probe_cost_pct=probe_cost(gaps, self._probed, tpot),
+            probe_cost_pct=probe_cost(gaps, self._probed, tpot, self._profiled),
             cold=cold,
             reuse_note=self.reuse_note,
+            profiled=tuple(self._profiled),
         )
 
 
-def probe_cost(gaps: tuple[float, ...], probed: list[int], tpot: float | None) -> float | None:
+def probe_cost(
+    gaps: tuple[float, ...], probed: list[int], tpot: float | None, profiled: Sequence[int] = ()
+) -> float | None:
     """(median of probed gaps − median of their unprobed neighbours) × probe rate / TPOT, in per cent; None if unknown.
 
-    ``probed`` are token numbers; token n ends gap n − 1.
+    ``probed`` are token numbers; token n ends gap n − 1. Gaps of ``profiled`` tokens are nobody's neighbours.
     """
     marked = {token - 1 for token in probed if 0 < token <= len(gaps)}
     neighbours = {gap for mark in marked for gap in (mark - 1, mark + 1) if 0 <= gap < len(gaps)} - marked
+    neighbours -= {token - 1 for token in profiled}
     if not marked or not neighbours or not tpot:
         return None
     extra = median(gaps[gap] for gap in marked) - median(gaps[gap] for gap in neighbours)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from pagewise.engine.channel import Events, Interrupt
 from pagewise.engine.failures import Failed
+from pagewise.engine.llamacpp.buffers import context_buffers
 from pagewise.engine.llamacpp.decode import Aborted, ContextFull, Steps
+from pagewise.engine.llamacpp.device_memory import device_memory
 from pagewise.engine.llamacpp.sampler import Sampler
 from pagewise.engine.llamacpp.text import StreamedText
 from pagewise.engine.profiling import Asked, OperatorProfiling
@@ -30,7 +33,10 @@ class Turn:
         events: Events,
         interrupt: Interrupt,
         asked: Asked,
+        between_tokens: Callable[[], None],
     ) -> None:
+        """``between_tokens`` is called before each token: it may change what ``running`` does, never free it."""
+        self._between_tokens = between_tokens
         self._running = running
         self._request = request
         self._events = events
@@ -59,7 +65,8 @@ class Turn:
             running.cold = False
         if running.streaming is not None and (trouble := running.streaming.trouble()) is not None:
             self._events.send(Notice(trouble))
-        self._events.send(Finished(self._request.id, reason, timing, failure))
+        devices = device_memory((*running.placement.buffers, *context_buffers(running.context)))
+        self._events.send(Finished(self._request.id, reason, timing, failure, devices))
 
     def _answer(self) -> StopReason:
         running, clock, sequence = self._running, self._clock, self._running.sequence
@@ -84,15 +91,28 @@ class Turn:
         self._prefill_progress(reused.tokens)
         sequence.prefill(prompt.ids, self._prefill_progress)
         clock.prefilled()
-        sampler = Sampler(self._sampling, running.model.vocabulary.n_tokens)
-        sampler.see(prompt.ids)
+        steps = Steps(sequence, self._sampler(prompt.ids))
         text = StreamedText((*self._sampling.stop, *prompt.stop))
         try:
-            return self._decode(Steps(sequence, sampler), text)
+            return self._decode(steps, text)
         finally:
-            sampler.free()
+            steps.sampler.free()
             if rest := text.end():
                 self._send((), rest, 0.0)
+
+    def _sampler(self, seen: list[int]) -> Sampler:
+        sampler = Sampler(self._sampling, self._running.model.vocabulary.n_tokens)
+        sampler.see(seen)
+        return sampler
+
+    def _take_live_change(self, steps: Steps) -> None:
+        """Sampling that has changed meanwhile counts from here; stop strings from the next reply on."""
+        self._between_tokens()
+        sampling = self._request.sampling or self._running.profile.sampling
+        if sampling != self._sampling:
+            self._sampling = sampling
+            steps.sampler.free()
+            steps.sampler = self._sampler(steps.ids)
 
     def _check_length(self, n_prompt: int) -> None:
         if n_prompt == 0:
@@ -127,11 +147,13 @@ class Turn:
     def _decode(self, steps: Steps, text: StreamedText) -> StopReason:
         running, clock, sequence = self._running, self._clock, self._running.sequence
         piece = running.model.vocabulary.piece
-        limit = self._sampling.max_tokens or _NO_LIMIT
-        probe, every = running.probe, running.profile.probe_every if running.probe.available else 0
+        probe = running.probe
         operators = self._operators
         while True:
             self._check_stopped()
+            self._take_live_change(steps)
+            limit = self._sampling.max_tokens or _NO_LIMIT
+            every = running.profile.probe_every if probe.available else 0
             n = clock.n_output
             profiling = n > 0 and operators.begin()
             probing = not profiling and every and n and n % every == min(_PROBE_PHASE, every - 1)
@@ -146,14 +168,14 @@ class Turn:
             if not ids:
                 return "end"
             for id in ids:
-                step_ms = clock.token(sequence.inside_ns - inside)
+                step_ms = clock.token(sequence.inside_ns - inside, profiled=profiling)
                 inside = sequence.inside_ns
                 if n:
                     operators.end(n, len(sequence.ids) - 1, step_ms, probed=bool(probing or profiling))
                 shown = text.feed(piece(id))
                 if shown.strip():
                     clock.text()
-                self._send((id,), shown, step_ms)
+                self._send((id,), shown, step_ms, profiled=profiling)
                 if text.stopped:
                     return "stop string"
                 if clock.n_output >= limit:
@@ -162,6 +184,6 @@ class Turn:
                 clock.probed()
                 self._events.send(Layers(self._request.id, layers))
 
-    def _send(self, ids: tuple[int, ...], text: str, step_ms: float) -> None:
+    def _send(self, ids: tuple[int, ...], text: str, step_ms: float, *, profiled: bool = False) -> None:
         used = len(self._running.sequence.ids)
-        self._events.send(Tokens(self._request.id, ids, text, self._clock.n_output, used, step_ms))
+        self._events.send(Tokens(self._request.id, ids, text, self._clock.n_output, used, step_ms, profiled))

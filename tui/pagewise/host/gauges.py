@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagewise.instruments.devices import DevicesInstrument
+from pagewise.instruments.devices import DevicesInstrument, with_ggml
 from pagewise.instruments.paging import PagingInstrument
 from pagewise.instruments.residency import ModelFile, ResidencyInstrument
 from pagewise.instruments.system import SystemInstrument
 from pagewise.models.gguf import GgufError, read_header
 from pagewise.models.layers import layer_ranges
-from pagewise.readings import LayerPlacement, Snapshot
+from pagewise.readings import DeviceMemory, Devices, GgmlDevice, LayerPlacement, Snapshot
 
 if TYPE_CHECKING:
     from pagewise.instruments.portable import PortableSystemInstrument
@@ -33,7 +33,8 @@ class Gauges:
         self._devices = DevicesInstrument()
         self._pid: int | None = None
         self._on_device = False
-        self._system = _system(None)
+        self._told: tuple[GgmlDevice, ...] = ()
+        self._system = system_instrument(None)
         self._paging: PagingInstrument | None = None
         self._residency: ResidencyInstrument | None = None
 
@@ -55,9 +56,11 @@ class Gauges:
         if self._residency:
             self._residency.close()
         self._system.close()
+        if pid != self._pid:
+            self._told = ()
         self._pid = pid
         self._on_device = any(layer.device_bytes for layer in placement)
-        self._system = _system(pid)
+        self._system = system_instrument(pid)
         self._paging = PagingInstrument(pid, path) if pid is not None else None
         self._residency = None
         if path is not None:
@@ -65,16 +68,29 @@ class Gauges:
             with contextlib.suppress(GgufError, OSError):
                 self._residency = ResidencyInstrument(model_files(path), pid, placement)
 
-    def peak_bytes_per_s(self, index: int) -> float | None:
-        """Memory bandwidth that a device's own figures promise."""
-        return self._devices.peak_bytes_per_s(index)
+    def hear_engine(self, devices: Sequence[GgmlDevice]) -> None:
+        """What the engine that is looked at says of the accelerators."""
+        self._told = tuple(devices)
+
+    def devices(self) -> Devices:
+        """The accelerators now."""
+        return with_ggml(self._devices.sample(self._pid, self._on_device), self._told)
+
+    def energy_j(self, devices: Sequence[DeviceMemory]) -> tuple[float, float] | None:
+        """Joules by the counters of these devices together, and when, by the monotonic clock; None where one has none.
+
+        ``devices``: as they were sampled before.
+        """
+        counters = [self._devices.energy_j(device) for device in devices]
+        known = [counter for counter in counters if counter is not None]
+        return (sum(known), time.monotonic()) if known and len(known) == len(counters) else None
 
     def sample(self) -> Snapshot:
         """All readings now."""
         return Snapshot(
             at_s=time.monotonic(),
             engine_pid=self._pid,
-            devices=self._devices.sample(self._pid, self._on_device),
+            devices=self.devices(),
             memory=self._system.sample(),
             paging=self._paging.sample() if self._paging else None,
             residency=self._residency.sample() if self._residency else None,
@@ -95,7 +111,8 @@ def model_files(path: Path) -> tuple[ModelFile, ...]:
     return tuple(ModelFile(part, layer_ranges(read_header(part, complete=False))) for part in model_parts(path))
 
 
-def _system(pid: int | None) -> SystemInstrument | PortableSystemInstrument:
+def system_instrument(pid: int | None) -> SystemInstrument | PortableSystemInstrument:
+    """RAM and CPU, by the way this system has."""
     try:
         return SystemInstrument(pid)
     except OSError:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from pagewise.host.energy import EnergyMeter
 from pagewise.host.outlet import Outlet
 from pagewise.host.peaks import Peaks
 from pagewise.host.sampler import Sampler
 from pagewise.host.turn import Turn
-from pagewise.instruments.counters import Counts, rate
+from pagewise.host.work import busiest_link, dram_bytes_s, holding
+from pagewise.instruments.counters import Counts, disk_under, rate
 from pagewise.instruments.system import physical_cores
 from pagewise.messages import Judged, ModelInfo
-from pagewise.readings import Snapshot, TurnTiming
+from pagewise.readings import DeviceMemory, Snapshot, TurnTiming, Verdict
+from pagewise.verdict.disk_peak import known_disk_peak
 from pagewise.verdict.evidence import Evidence
 from pagewise.verdict.rules import judge
 from pagewise.verdict.tiers import Peak, tiers
 
+_NO_DEVICE = "no device holds a part of the model"
+_NO_PEAK = "the device does not tell its memory's clock and width"
 _SHORTEST_S = 0.2
 """CPU time is counted in hundredths of a second: over less than this it says nothing."""
 
@@ -30,7 +38,11 @@ class Judge:
         self._sampler = sampler
         self._peaks = Peaks()
         self._available: int | None = None
-        self._device_peak: float | None = None
+        self._devices: tuple[DeviceMemory, ...] = ()
+        """As they were seen last."""
+        self._disk_peak: float | None = None
+        self.latest: Verdict | None = None
+        """On the last turn since the load."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -39,17 +51,24 @@ class Judge:
 
     def on_loaded(self, model: ModelInfo) -> None:
         """A model is in force: its thread count says which peak will be asked for."""
+        self.latest = None
+        self._disk_peak = _disk_peak(Path(model.path))
         self._peaks.want(model.threads)
-        task = asyncio.create_task(self._ask_device())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._ask_devices())
 
     def on_snapshot(self, snapshot: Snapshot, idle: bool) -> None:
         """The latest readings; ``idle``: neither turn nor load is under way."""
+        self._devices = snapshot.devices.devices
         self._available = snapshot.memory.available_bytes
         if snapshot.memory.limit_bytes is not None:
             self._available = min(self._available, snapshot.memory.limit_bytes)
         self._peaks.on_snapshot(snapshot, idle)
+
+    def on_first_token(self, turn: Turn, model: ModelInfo) -> None:
+        """A turn begins to answer: from here on its energy counts."""
+        ours = holding(self._devices, model)
+        if ours:
+            turn.energy = EnergyMeter(self._sampler, ours)
 
     def on_finished(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> None:
         """Judge a turn that has just ended."""
@@ -57,7 +76,17 @@ class Judge:
         for tier in found.tiers:
             if tier.kind == "RAM":
                 self._peaks.surpassed(model.threads, tier.bytes_per_s)
-        self._outlet.send(Judged(turn.command.id, judge(found)))
+        self.latest = verdict = judge(found)
+        meter, turn.energy = turn.energy, None
+        if meter is None:
+            self._outlet.send(Judged(turn.command.id, verdict, None, _NO_DEVICE))
+        else:
+            self._start(self._send_with_energy(turn, timing, verdict, meter))
+
+    async def _send_with_energy(self, turn: Turn, timing: TurnTiming, verdict: Verdict, meter: EnergyMeter) -> None:
+        seconds = (timing.tpot_ms or 0.0) * (timing.n_output - 1) / 1000.0
+        metered = await meter.result(timing.n_output, seconds, turn.devices)
+        self._outlet.send(Judged(turn.command.id, verdict, metered.energy, metered.why))
 
     def evidence(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> Evidence:
         """What is known of a turn."""
@@ -65,14 +94,19 @@ class Judge:
         seconds = after.at_s - before.at_s if before else 0.0
         loop_ms = timing.loop_cost_ms or 0.0
         depth = ((timing.depth or timing.kv_used) + timing.kv_used) / 2
+        ours = holding(self._devices, model)
+        # Without any, those that layers could be put on: the ones that this llama.cpp can use.
+        usable = ours or tuple(device for device in self._devices if device.ggml)
+        peak = max((one.dram_peak_bytes_s or 0.0 for one in usable), default=0.0) or None
         found, why = tiers(
             model.placement,
             turn.clocks,
             max(0.0, (timing.tpot_ms or 0.0) - loop_ms),
             model.bytes_per_token,
             model.kv_bytes_per_token * depth,
-            {"RAM": self._peaks.ram(model.threads), "VRAM": self._vram_peak()},
+            {"RAM": self._peaks.ram(model.threads), "VRAM": Peak(peak, "" if peak else _NO_PEAK)},
         )
+        link = busiest_link(ours, turn.devices)
         engine, kernel, box = _cores(before, after, seconds)
         read = rate(before.read_bytes, after.read_bytes, seconds) if before else None
         return Evidence(
@@ -93,15 +127,29 @@ class Judge:
             gpu_busy_pct=_gpu_busy(turn),
             file_bytes=model.file_bytes,
             ram_available_bytes=self._available,
+            dram_bytes_s=dram_bytes_s(ours, turn.devices),
+            pcie_bytes_s=link[0] if link else None,
+            pcie_peak_bytes_s=link[1] if link else None,
+            vram_free_bytes=_free(usable),
+            vram_peak_bytes_s=peak,
+            quant=model.quant,
+            disk_peak_bytes_s=self._disk_peak,
         )
 
-    def _vram_peak(self) -> Peak:
-        return Peak(
-            self._device_peak, "" if self._device_peak else "the device does not tell its memory's clock and width"
-        )
+    async def _ask_devices(self) -> None:
+        self._devices = (await self._sampler.devices()).devices
 
-    async def _ask_device(self) -> None:
-        self._device_peak = await self._sampler.peak_bytes_per_s(0)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _disk_peak(file: Path) -> float | None:
+    try:
+        return known_disk_peak(disk_under(file).name)
+    except OSError:
+        return None
 
 
 def _cores(before: Counts | None, after: Counts, seconds: float) -> tuple[float | None, ...]:
@@ -122,6 +170,15 @@ def _stalled(before: Counts | None, after: Counts, seconds: float) -> float | No
     io = rate(before.io_stall_s, after.io_stall_s, seconds)
     memory = rate(before.memory_stall_s, after.memory_stall_s, seconds)
     return max((stall for stall in (io, memory) if stall is not None), default=None)
+
+
+def _free(devices: Sequence[DeviceMemory]) -> int | None:
+    free = [
+        one.total_bytes - one.used_bytes
+        for one in devices
+        if one.kind == "gpu" and one.total_bytes is not None and one.used_bytes is not None
+    ]
+    return sum(free) if free else None
 
 
 def _gpu_busy(turn: Turn) -> float | None:

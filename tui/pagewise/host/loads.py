@@ -10,26 +10,29 @@ from typing import Any
 
 import msgspec
 
+from pagewise.host.changer import CANCELLED, Change, Changer
+from pagewise.host.kept import Kept, KeptModel
 from pagewise.host.outlet import Outlet
 from pagewise.host.slot import EngineDied, EngineSlot, LoadRefused, lost_failure
 from pagewise.host.supervise import Engine
 from pagewise.host.turns import Turns
-from pagewise.messages import ChangeClass, EngineLost, Failure, Load, Loaded, LoadFailed, ModelInfo, Notice
+from pagewise.messages import (
+    ChangeClass,
+    EngineLost,
+    EngineState,
+    Failure,
+    Load,
+    Loaded,
+    LoadFailed,
+    ModelInfo,
+    Notice,
+)
 from pagewise.profiles.cost import change_class
+from pagewise.settings import Profile
 
 _RESTARTS_IN_A_ROW = 2
 _STEADY_S = 60.0
 _NO_MODEL = Failure("There is no model to answer", "No profile is in force.", "Choose a profile (F2) or open a file.")
-_CANCELLED = Failure("The load was cancelled", "You stopped it.", "Choose a profile (F2) when you want another model.")
-
-
-class _Change:
-    """A load that can be cancelled. ``replaced``: another load takes its place, and nothing is to be restored."""
-
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.cancelled = False
-        self.replaced = False
 
 
 class Loads:
@@ -38,6 +41,7 @@ class Loads:
     def __init__(
         self,
         slot: EngineSlot,
+        changer: Changer,
         outlet: Outlet,
         turns: Turns,
         on_loaded: Callable[[ModelInfo], None],
@@ -46,20 +50,22 @@ class Loads:
         self.lost_any = False
         """Whether an engine has ended by itself."""
         self._slot = slot
+        self._changer = changer
         self._outlet = outlet
         self._turns = turns
         self._on_loaded = on_loaded
         self._on_fault = on_fault
         self._in_force: Load | None = None
         """The last load that worked. Its profile is loaded again after a loss and after a release."""
-        self._asked: list[_Change] = []
+        self._asked: list[Change] = []
         """Loads whose turn has not come."""
-        self._change: _Change | None = None
+        self._change: Change | None = None
         """The load in hand."""
         self._last: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
         self._losses = 0
         self._ready_at = 0.0
+        slot.on_parked_lost = self.on_parked_lost
 
     @property
     def busy(self) -> bool:
@@ -69,7 +75,17 @@ class Loads:
     @property
     def has_load_in_hand(self) -> bool:
         """Whether the engine is at a load that can be cancelled."""
-        return self._change is not None
+        return self._change is not None and not self._changer.waits_for_devices
+
+    @property
+    def in_force(self) -> Profile | None:
+        """The profile whose model the engine holds."""
+        return self._in_force.profile if self._in_force is not None and self._turns.model is not None else None
+
+    @property
+    def kept(self) -> Kept:
+        """What is held beside it."""
+        return self._changer.kept
 
     def begin(self, wanted: Load) -> None:
         """Bring ``wanted`` in force; loads that are under way give way to it, and a reply too unless it can go on."""
@@ -80,13 +96,20 @@ class Loads:
                 self._cancel(former)
         if self._class_of(wanted) not in ("none", "live"):
             self._turns.ask_to_stop()
-        change = _Change(wanted.id)
+        change = Change(wanted.id)
         self._asked.append(change)
         self._queue(self._switch(wanted, change))
 
-    def release(self) -> None:
-        """Let go of model and engine; the next question brings them back."""
-        self._queue(self._release())
+    def release(self, why: str = "") -> None:
+        """Let go of model and engine; the next question brings them back. ``why``, if the person did not ask for it.
+
+        Asked for, models that are kept go as well.
+        """
+        self._queue(self._release(why))
+
+    def let_go(self, kept: KeptModel, why: str) -> None:
+        """Hold this one no longer."""
+        self._queue(self._let_go(kept, why))
 
     def stop(self, id: int) -> None:
         """Cancel load ``id``."""
@@ -126,6 +149,14 @@ class Loads:
         elif not self._stays_down(death) and self._in_force is not None:
             self._queue(self._recover())
 
+    def on_parked_lost(self, engine: Engine) -> None:
+        """An engine that was held beside the one in force has ended by itself."""
+        kept = self._changer.kept.of(engine)
+        if kept is not None:
+            self._changer.kept.remove(kept)
+            why = lost_failure(engine, "while it was held beside the model in force").why
+            self._tell_kept(f"{kept.name} is no longer held: its engine has ended. {why}")
+
     def close(self) -> None:
         """Drop all that is under way."""
         for job in self._jobs:
@@ -162,12 +193,12 @@ class Loads:
             return "model"
         return change_class(self._in_force.profile, wanted.profile)[0]
 
-    async def _switch(self, wanted: Load, change: _Change) -> None:
+    async def _switch(self, wanted: Load, change: Change) -> None:
         started = time.monotonic()
         self._asked.remove(change)
         if change.cancelled:
             holds = self._in_force.profile.name if self._in_force and self._turns.model else None
-            self._outlet.send(LoadFailed(wanted.id, _CANCELLED, True, None if change.replaced else holds))
+            self._outlet.send(LoadFailed(wanted.id, CANCELLED, True, None if change.replaced else holds))
             return
         kind = self._class_of(wanted)
         if kind == "none" and self._turns.model is not None:
@@ -180,7 +211,8 @@ class Loads:
                 self._change = change
                 self._turns.ask_to_stop()
                 await self._turns.settled()
-                loaded = await self._attempt(change, wanted, kind)
+                former = self._in_force if self._turns.model is not None else None
+                loaded = await self._changer.bring(change, wanted, kind, former)
         except (LoadRefused, EngineDied) as error:
             self._turns.lose(error.failure)
             await self._fall_back(wanted, change, error)
@@ -188,30 +220,6 @@ class Loads:
             self._commit(wanted, msgspec.structs.replace(loaded, total_ms=1000 * (time.monotonic() - started)))
         finally:
             self._change = None
-
-    async def _attempt(self, change: _Change, wanted: Load, kind: ChangeClass) -> Loaded:
-        """Load in the engine that is there, or in a new one; on a device once more in a new one if that fails."""
-        model = self._turns.model
-        on_device = model is not None and any(layer.device_bytes for layer in model.placement)
-        if self._slot.engine is not None and kind != "process":
-            try:
-                return await self._load_in_engine(change, wanted, kind)
-            except LoadRefused as error:
-                # Memory of a device is only surely free again when the process that held it has ended.
-                if kind != "model" or error.kept is not None or change.cancelled or not on_device:
-                    raise
-        await self._slot.clear()
-        self._slot.set_state("starting", wanted.profile.name)
-        await self._slot.start()
-        return await self._load_in_engine(change, wanted, "process")
-
-    async def _load_in_engine(self, change: _Change, wanted: Load, kind: ChangeClass) -> Loaded:
-        self._slot.set_state("loading", wanted.profile.name)
-        if change.cancelled:
-            # Nothing was asked of the engine yet: unless it is a new one, it holds what it held.
-            held = self._in_force.profile.name if self._in_force and self._turns.model else None
-            raise LoadRefused(_CANCELLED, held if kind != "process" else None)
-        return await self._slot.load(wanted.id, wanted.profile, kind)
 
     def _commit(self, wanted: Load, loaded: Loaded) -> None:
         self._in_force = wanted
@@ -221,14 +229,16 @@ class Loads:
     def _holds(self, model: ModelInfo, name: str) -> None:
         self._turns.model, self._turns.profile = model, name
         self._ready_at = time.monotonic()
-        self._slot.set_state("ready" if self._turns.now is None else "generating", name)
+        state: EngineState = "ready" if self._turns.now is None else "generating"
+        self._slot.set_state(state, name, self._changer.why_let_go())
         self._on_loaded(model)
 
-    async def _fall_back(self, wanted: Load, change: _Change, error: LoadRefused | EngineDied) -> None:
+    async def _fall_back(self, wanted: Load, change: Change, error: LoadRefused | EngineDied) -> None:
         """The load did not work: put the former profile in force again, and say how that went."""
-        failure = _CANCELLED if change.cancelled else error.failure
+        failure = CANCELLED if change.cancelled else error.failure
         if change.replaced:
-            self._turns.model = None
+            if not isinstance(error, LoadRefused) or error.kept is None:
+                self._turns.model = None
             self._outlet.send(LoadFailed(wanted.id, failure, change.cancelled))
             return
         former = self._in_force if self._turns.model is not None else None
@@ -246,9 +256,9 @@ class Loads:
     async def _restored(self, id: int, former: Load, error: LoadRefused | EngineDied) -> ModelInfo | None:
         if isinstance(error, LoadRefused) and error.kept is not None:
             return self._turns.model
-        self._change = change = _Change(id)
+        self._change = change = Change(id)
         try:
-            return (await self._attempt(change, Load(id, former.profile), "model")).model
+            return (await self._changer.replace(change, Load(id, former.profile), "model")).model
         except (LoadRefused, EngineDied):
             return None
 
@@ -263,13 +273,13 @@ class Loads:
         """Load the profile in force again: after a loss, or because it had been let go of."""
         wanted = self._in_force
         while wanted is not None and (self._slot.engine is None or self._turns.model is None):
-            self._change = change = _Change(wanted.id)
+            self._change = change = Change(wanted.id)
             started = time.monotonic()
             try:
-                loaded = await self._attempt(change, wanted, "process")
+                loaded = await self._changer.replace(change, wanted, "process")
             except (LoadRefused, EngineDied) as error:
                 if change.cancelled or isinstance(error, LoadRefused):
-                    failure = _CANCELLED if change.cancelled else error.failure
+                    failure = CANCELLED if change.cancelled else error.failure
                     await self._hold_nothing(LoadFailed(wanted.id, failure, change.cancelled))
                     return
                 if self._stays_down(error):
@@ -279,14 +289,29 @@ class Loads:
             finally:
                 self._change = None
 
-    async def _release(self) -> None:
+    async def _release(self, why: str) -> None:
+        if why and self._turns.now is not None:
+            # A question came first.
+            return
         self._turns.ask_to_stop()
         await self._turns.settled()
         await self._slot.clear()
+        if not why:
+            await self._changer.drop_all()
         self._turns.model = None
-        self._slot.set_state("released" if self._in_force else "none", None)
+        name = self._in_force.profile.name if self._in_force else None
+        self._slot.set_state("released" if self._in_force else "none", name, why)
 
-    def _cancel(self, change: _Change) -> None:
+    async def _let_go(self, kept: KeptModel, why: str) -> None:
+        if kept in self._changer.kept.all:
+            await self._changer.drop(kept)
+            self._tell_kept(why)
+
+    def _tell_kept(self, why: str) -> None:
+        """Of the models that are held, something has changed."""
+        self._slot.set_state(self._slot.state, self._turns.profile, why)
+
+    def _cancel(self, change: Change) -> None:
         if not change.cancelled:
             change.cancelled = True
             if change is self._change:

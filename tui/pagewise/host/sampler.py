@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pagewise.host.gauges import Gauges
-from pagewise.readings import LayerPlacement, Snapshot
+from pagewise.readings import DeviceMemory, Devices, GgmlDevice, LayerPlacement, Snapshot
 
 MAX_HZ = 10.0
 _DRIVER_S = 3.0
@@ -49,19 +49,30 @@ class Sampler:
 
     def look_at(self, pid: int | None, path: Path | None, placement: Sequence[LayerPlacement] = ()) -> None:
         """What the instruments read from now on."""
-        task = asyncio.create_task(self._in_thread(lambda: self._instruments().look_at(pid, path, placement)))
-        self._looking.add(task)
-        task.add_done_callback(self._looking.discard)
-        task.add_done_callback(self._ended)
+        self._start(lambda: self._instruments().look_at(pid, path, placement))
 
-    async def peak_bytes_per_s(self, index: int) -> float | None:
-        """Memory bandwidth that a device's own figures promise."""
-        return await self._in_thread(lambda: self._instruments().peak_bytes_per_s(index))
+    def hear_engine(self, devices: Sequence[GgmlDevice]) -> None:
+        """What the engine says of the accelerators, for those that nothing else tells of."""
+        self._start(lambda: self._instruments().hear_engine(devices))
+
+    async def devices(self) -> Devices:
+        """The accelerators now."""
+        return await self._in_thread(lambda: self._instruments().devices())
+
+    async def energy_j(self, devices: Sequence[DeviceMemory]) -> tuple[float, float] | None:
+        """Joules by the counters of ``devices`` together, and when; None where one has none."""
+        return await self._in_thread(lambda: self._instruments().energy_j(devices))
 
     def stop(self) -> None:
         """No more snapshots."""
         self._task.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self, work: Callable[[], None]) -> None:
+        task = asyncio.create_task(self._in_thread(work))
+        self._looking.add(task)
+        task.add_done_callback(self._looking.discard)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

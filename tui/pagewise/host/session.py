@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewise import __version__
+from pagewise.host.changer import Changer
+from pagewise.host.inside import Inside
 from pagewise.host.jobs.jobs import Jobs
 from pagewise.host.judge import Judge
+from pagewise.host.learning import Learning
 from pagewise.host.loads import Loads
 from pagewise.host.outlet import Outlet
 from pagewise.host.profiler import Profiler
+from pagewise.host.readings_socket import ReadingsSocket
 from pagewise.host.sampler import Sampler
 from pagewise.host.slot import EngineSlot
 from pagewise.host.supervise import Engine
 from pagewise.host.turns import Turns
+from pagewise.host.upkeep import PressureGauge, Upkeep
 from pagewise.host.watchdog import Limits, Watchdog, Watched
-from pagewise.jobs.base import JobRequest
+from pagewise.jobs.base import JobAnswer, JobProgress, JobRequest, JobWish
 from pagewise.messages import (
     PROTOCOL,
     Command,
@@ -32,6 +37,7 @@ from pagewise.messages import (
     Hello,
     HostHello,
     Load,
+    ModelInfo,
     Monitor,
     Notice,
     ProfileOperators,
@@ -65,15 +71,26 @@ class Session:
         self._over = over
         self._sampler = Sampler(self._on_snapshot, self._on_blind, DEFAULT_HZ)
         self._judge = Judge(outlet, self._sampler)
+        self._learning = Learning()
         self._slot = EngineSlot(
             engine_command, engine_log, outlet, self._sampler, self._on_stream, self._on_turn_event, self._on_lost
         )
         self._profiler = Profiler(self._slot, outlet.send)
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
-        self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
+        self._loads = Loads(
+            self._slot,
+            Changer(self._slot, outlet, self._sampler),
+            outlet,
+            self._turns,
+            self._on_loaded,
+            over.set,
+        )
         self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle)
+        self._inside = Inside(self._slot, self._turns, self._judge, lambda: self._loads.in_force)
+        self._readings_socket = ReadingsSocket(self._inside.read)
         self._monitor: MonitorFeed | None = None
         self._watchdog = Watchdog(self._owed, limits or Limits())
+        self._upkeep = Upkeep(self._loads, self._turns, self._slot, PressureGauge(self._sampler.devices))
 
     @property
     def lost_any(self) -> bool:
@@ -104,15 +121,20 @@ class Session:
                 self._over.set()
             case JobRequest():
                 self._jobs.begin(command)
+            case JobWish():
+                self._jobs.tell(command)
 
     async def close(self) -> None:
         """End the engine and all that is under way."""
         if self._monitor is not None:
             self._monitor.close()
         self._loads.close()
+        await self._readings_socket.close()
         await self._jobs.close()
         self._watchdog.stop()
+        self._upkeep.stop()
         self._judge.close()
+        self._learning.close()
         self._sampler.stop()
         await self._profiler.close()
         await self._slot.end()
@@ -122,7 +144,7 @@ class Session:
         from pagewise.monitor.feed import MonitorFeed
 
         if self._monitor is None:
-            self._monitor = MonitorFeed(self._outlet.send)
+            self._monitor = MonitorFeed(self._outlet.send, self._inside.read)
         self._monitor.handle(command)
 
     def _greet(self, protocol: int) -> None:
@@ -137,19 +159,30 @@ class Session:
             self._outlet.send(Notice(failure))
 
     def _on_stream(self, payload: bytes) -> None:
+        self._inside.on_stream(payload)
         self._turns.on_stream(payload)
 
     def _on_turn_event(self, event: Event, payload: bytes) -> None:
-        if self._turns.on_event(event, payload):
+        self._inside.on_event(event)
+        if isinstance(event, (JobAnswer, JobProgress)):
+            self._jobs.hear(event)
+        elif self._turns.on_event(event, payload):
             self._loads.on_turn_finished()
             self._turns.proceed()
 
     def _on_lost(self, engine: Engine) -> None:
         self._loads.on_lost(engine)
 
+    def _on_loaded(self, model: ModelInfo) -> None:
+        self._judge.on_loaded(model)
+        self._inside.on_loaded(model)
+        self._readings_socket.open()
+        self._learning.on_loaded(model)
+
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         self._turns.on_snapshot(snapshot)
         self._judge.on_snapshot(snapshot, idle=self._is_idle())
+        self._learning.on_snapshot(snapshot)
         if not self._outlet.waiting:
             self._outlet.send(Reading(snapshot))
 

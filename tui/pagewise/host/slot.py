@@ -13,6 +13,7 @@ from pagewise.host.outlet import Outlet
 from pagewise.host.read_progress import ReadProgress
 from pagewise.host.sampler import Sampler
 from pagewise.host.supervise import Engine, Listeners, start_engine
+from pagewise.memory_file import memory_file
 from pagewise.messages import (
     CONTROL,
     PROTOCOL,
@@ -23,12 +24,16 @@ from pagewise.messages import (
     EngineStatus,
     Event,
     Failure,
+    Finished,
     Hello,
     Load,
     Loaded,
     LoadFailed,
     LoadProgress,
+    ModelInfo,
     Stop,
+    Unload,
+    Unloaded,
 )
 from pagewise.settings import Profile
 
@@ -57,8 +62,8 @@ class LoadRefused(Exception):
 
 
 class EngineSlot:
-    """Holds at most one engine. What it says of turns goes to ``on_turn_event``, its end between loads to
-    ``on_lost``.
+    """Holds at most one engine; others may be parked beside it. What it says of turns goes to ``on_turn_event``, its
+    end between loads to ``on_lost``.
     """
 
     def __init__(
@@ -72,6 +77,11 @@ class EngineSlot:
         on_lost: Callable[[Engine], None],
     ) -> None:
         self.engine: Engine | None = None
+        self.model: ModelInfo | None = None
+        """What the engine holds now; None while it is empty or loads."""
+        self.kept: Callable[[], tuple[str, ...]] = tuple
+        """The names of the profiles that are held beside it."""
+        self.on_parked_lost: Callable[[Engine], None] = lambda engine: None
         self.state: EngineState = "none"
         self.last_word_at = time.monotonic()
         """When anything was last heard of the engine, or asked of it."""
@@ -80,6 +90,8 @@ class EngineSlot:
         self._outlet = outlet
         self._sampler = sampler
         self._on_stream, self._on_turn_event, self._on_lost = on_stream, on_turn_event, on_lost
+        self._kv_file = memory_file()
+        self._parked: list[Engine] = []
         self._answer: asyncio.Future[Event] | None = None
         self._death: EngineDied | None = None
         self._has_waiter = False
@@ -87,10 +99,13 @@ class EngineSlot:
         """Set once the read progress of the load in hand is no longer to be told."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def set_state(self, state: EngineState, profile: str | None) -> None:
-        """Say so to the app where it is news."""
+    def set_state(self, state: EngineState, profile: str | None, why: str = "") -> None:
+        """Say so to the app where it is news. ``why``: what the person should know of it."""
         self.state = state
-        self._outlet.send(EngineStatus(state, self.engine.pid if self.engine else None, profile))
+        if state in ("none", "released"):
+            self._sampler.hear_engine(())
+        pid = self.engine.pid if self.engine else None
+        self._outlet.send(EngineStatus(state, pid, profile, self.kept(), why))
 
     async def start(self) -> None:
         """A new engine, up and greeted. Raises EngineDied."""
@@ -98,7 +113,7 @@ class EngineSlot:
             await self._sampler.before_engine()
             answer = self._expect()
             try:
-                engine = await start_engine(self._command, self._log, self._listeners())
+                engine = await start_engine(self._command, self._log, self._listeners(), self._kv_file)
             except OSError as error:
                 why = f"The system says: {error}."
                 raise EngineDied(Failure("The engine cannot be started", why, "Install pagewise again.")) from error
@@ -130,6 +145,9 @@ class EngineSlot:
             raise self._death or EngineDied(_NO_ENGINE)
         with self._in_hand():
             path = model_path(profile)
+            former = self.model
+            if change in ("model", "process"):
+                self.model = None
             answer = self._expect()
             engine.send(Load(id, profile, change))
             if change in ("model", "process") and path is not None:
@@ -143,10 +161,48 @@ class EngineSlot:
             finally:
                 self._stop_read_progress()
             if isinstance(event, LoadFailed):
+                self.model = None if event.restored is None else former
                 raise LoadRefused(event.failure, event.restored)
             assert isinstance(event, Loaded)
+            self.model = event.model
             self._sampler.look_at(engine.pid, Path(event.model.path), event.model.placement)
             return event
+
+    async def unload(self, id: int, profile: Profile) -> None:
+        """Have the engine make room for ``profile``. Raises LoadRefused if that cannot be loaded, and EngineDied."""
+        engine = self.engine
+        if engine is None:
+            raise self._death or EngineDied(_NO_ENGINE)
+        with self._in_hand():
+            answer = self._expect()
+            engine.send(Unload(id, profile))
+            event = await answer
+            if isinstance(event, LoadFailed):
+                raise LoadRefused(event.failure, event.restored)
+            assert isinstance(event, Unloaded)
+            self.model = None
+
+    # ---- engines beside it ------------------------------------------------------------------------------------------
+
+    def park(self) -> Engine:
+        """Set the engine aside with all that it holds; the place is free for another."""
+        engine, self.engine, self.model = self.engine, None, None
+        assert engine is not None
+        self._parked.append(engine)
+        return engine
+
+    def resume(self, engine: Engine, model: ModelInfo) -> None:
+        """Put a parked engine back into the place, which must be free."""
+        self._parked.remove(engine)
+        self.engine, self.model = engine, model
+        self.last_word_at = time.monotonic()
+        self._sampler.look_at(engine.pid, Path(model.path), model.placement)
+
+    async def drop(self, engine: Engine) -> None:
+        """End a parked engine and wait until it is gone."""
+        if engine in self._parked:
+            await engine.dismiss()
+            self._parked.remove(engine)
 
     @contextlib.contextmanager
     def _in_hand(self) -> Iterator[None]:
@@ -166,15 +222,16 @@ class EngineSlot:
 
     async def clear(self, at_once: bool = False) -> None:
         """End the engine, if there is one, and wait until it is gone and its memory with it."""
-        engine, self.engine = self.engine, None
+        engine, self.engine, self.model = self.engine, None, None
         if engine is not None:
             await engine.dismiss(at_once)
             self._sampler.look_at(None, None)
 
     async def end(self) -> None:
-        """End the engine at once, for good."""
-        engine, self.engine = self.engine, None
-        if engine is not None:
+        """End all engines at once, for good."""
+        engines = [*self._parked, *([] if self.engine is None else [self.engine])]
+        self.engine, self.model = None, None
+        for engine in engines:
             await engine.dismiss(at_once=True)
 
     def abandon(self, id: int) -> None:
@@ -202,7 +259,9 @@ class EngineSlot:
 
     def _event(self, event: Event, payload: bytes) -> None:
         self.last_word_at = time.monotonic()
-        if isinstance(event, (EngineHello, Loaded, LoadFailed)):
+        if isinstance(event, (Loaded, Finished)) and event.devices:
+            self._sampler.hear_engine(event.devices)
+        if isinstance(event, (EngineHello, Loaded, LoadFailed, Unloaded)):
             if isinstance(event, EngineHello):
                 self._outlet.forward(CONTROL, payload)
             if self._answer is not None and not self._answer.done():
@@ -216,8 +275,12 @@ class EngineSlot:
     def _exited(self, engine: Engine) -> None:
         if engine.dismissed:
             return
+        if engine in self._parked:
+            self._parked.remove(engine)
+            self.on_parked_lost(engine)
+            return
         if engine is self.engine:
-            self.engine = None
+            self.engine, self.model = None, None
         self._death = EngineDied(lost_failure(engine, "while it loaded"), engine.end)
         if not self._has_waiter:
             self._on_lost(engine)
@@ -244,8 +307,8 @@ class EngineSlot:
 
 
 def model_path(profile: Profile) -> Path | None:
-    """The file that a profile names; None for the guide, whose file only the engine knows."""
-    return None if profile.model == "guide" else Path(profile.model).expanduser()
+    """The file that a profile names; None where only the engine knows it: for the guide, and for a quant level."""
+    return None if profile.model == "guide" or profile.quant is not None else Path(profile.model).expanduser()
 
 
 def lost_failure(engine: Engine, doing: str) -> Failure:

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 from pagewise.host.descriptors import LOG_VARIABLE
 from pagewise.host.engine_exit import EngineExit, engine_exit, last_words
 from pagewise.instruments.cgroup import find_memory_cgroup
+from pagewise.memory_file import VARIABLE as KV_FILE_VARIABLE
 from pagewise.messages import STREAM, Command, Event, FrameError, FrameReader, Quit, decode_event, encode
 
 _QUIT_GRACE_S = 2.0
@@ -142,8 +143,12 @@ class Engine(asyncio.SubprocessProtocol):
             reading.resume_reading()
 
 
-async def start_engine(command: Sequence[str], log: Path, listeners: Listeners) -> Engine:
-    """A new engine in a process group of its own. Raises OSError where the program cannot be started."""
+async def start_engine(command: Sequence[str], log: Path, listeners: Listeners, kv_file: int | None = None) -> Engine:
+    """A new engine in a process group of its own. Raises OSError where the program cannot be started.
+
+    ``kv_file``: descriptor of the memory file through which it hands a KV cache on to the next.
+    """
+    inherited = {} if kv_file is None else {KV_FILE_VARIABLE: str(kv_file)}
     engine = Engine(log, listeners)
     with _log_for(log) as errors:
         await asyncio.get_running_loop().subprocess_exec(
@@ -152,8 +157,9 @@ async def start_engine(command: Sequence[str], log: Path, listeners: Listeners) 
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, LOG_VARIABLE: str(log)},
+            env={**os.environ, LOG_VARIABLE: str(log), **inherited},
             start_new_session=True,
+            pass_fds=() if kv_file is None else (kv_file,),
         )
     return engine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pagewise.host.energy import EnergyMeter
 from pagewise.instruments.counters import Counters, Counts
 from pagewise.messages import Generate
 from pagewise.readings import DeviceMemory, LayerClock, Snapshot
@@ -25,13 +26,17 @@ class Turn:
         self.devices: list[tuple[DeviceMemory, ...]] = []
         self.before: Counts | None = None
         """At the first token; None before it."""
+        self.energy: EnergyMeter | None = None
+        """Runs from the first token on, where a device holds the model."""
         self._counters = Counters(pid)
 
-    def on_stream(self, payload: bytes) -> None:
-        """A frame of the token path has passed."""
+    def on_stream(self, payload: bytes) -> bool:
+        """A frame of the token path has passed. Whether it was the first token."""
         self.answered = True
-        if self.before is None and _TOKENS_TAG in payload[:_TAG_AT_MOST]:
-            self.before = self._counters.read()
+        if self.before is not None or _TOKENS_TAG not in payload[:_TAG_AT_MOST]:
+            return False
+        self.before = self._counters.read()
+        return True
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """What the instruments said while it ran; only what was seen while tokens came counts."""
@@ -50,3 +55,5 @@ class Turn:
     def close(self) -> None:
         """Lets go of the counters."""
         self._counters.close()
+        if self.energy is not None:
+            self.energy.close()

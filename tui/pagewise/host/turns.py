@@ -90,8 +90,8 @@ class Turns:
 
     def on_stream(self, payload: bytes) -> None:
         """A frame of the token path has passed."""
-        if self.now is not None:
-            self.now.on_stream(payload)
+        if self.now is not None and self.now.on_stream(payload) and self.model is not None:
+            self._judge.on_first_token(self.now, self.model)
 
     def on_event(self, event: Event, payload: bytes) -> bool:
         """What the engine says besides tokens goes on to the app. Whether it ended the turn."""

@@ -29,10 +29,24 @@ class AmdInstrument:
         """All devices now; empty without any."""
         return tuple(self._device(index, card, pid) for index, card in enumerate(self._cards))
 
+    def used_bytes(self) -> int | None:
+        """What all devices together hold; None without devices, or where none tells."""
+        used = [_number(card / "mem_info_vram_used") for card in self._cards]
+        known = [value for value in used if value is not None]
+        return sum(known) if known else None
+
+    def bytes_of(self, pid: int) -> int | None:
+        """What one process has on all devices; None where it may not be looked into."""
+        shares = [self._ours(card.resolve().name, pid) for card in self._cards]
+        known = [share for share in shares if share is not None]
+        return sum(known) if len(known) == len(shares) else None
+
     def _device(self, index: int, card: Path, pid: int | None) -> DeviceMemory:
         hwmon = next(iter(sorted((card / "hwmon").glob("hwmon*"))), card)
         power = _number(hwmon / "power1_average") or _number(hwmon / "power1_input")
         temperature = _number(hwmon / "temp1_input")
+        limit = _number(hwmon / "power1_cap")
+        clock, memory_clock = _number(hwmon / "freq1_input"), _number(hwmon / "freq2_input")
         device = DeviceMemory(
             name=_text(card / "product_name") or "AMD device",
             index=index,
@@ -46,6 +60,10 @@ class AmdInstrument:
             power_w=None if power is None else power / 1e6,
             temperature_c=None if temperature is None else temperature / 1e3,
             source="sysfs",
+            power_limit_w=None if limit is None else limit / 1e6,
+            sm_clock_mhz=None if clock is None else clock / 1e6,
+            memory_clock_mhz=None if memory_clock is None else memory_clock / 1e6,
+            pci=card.resolve().name,
         )
         return _with_reasons(device)
 

@@ -136,13 +136,18 @@ class Counters:
         if file is None:
             return None, None
         try:
-            device = file.stat().st_dev
-            entry = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve(strict=True)
-            whole = entry.parent if (entry / "partition").exists() else entry
+            whole = disk_under(file)
             return whole.name, KeptFile(whole / "stat")
         except OSError:
             self._missing["disk_read_bytes"] = "the model file's file system does not lie on one block device"
             return None, None
+
+
+def disk_under(file: Path) -> Path:
+    """The whole disk that a file lies on, as its folder in ``/sys``. Raises OSError where it is on none, or several."""
+    device = file.stat().st_dev
+    entry = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve(strict=True)
+    return entry.parent if (entry / "partition").exists() else entry
 
 
 def rate(before: float | None, after: float | None, seconds: float) -> float | None:

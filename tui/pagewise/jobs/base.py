@@ -21,10 +21,21 @@ class JobAnswer(Struct, frozen=True):
     id: int
 
 
-class JobProgress(Struct, frozen=True, tag=True):
-    """Job ``id`` is at ``done`` of ``total``; ``total`` 0: how much there is to do is not known."""
+class JobWish(Struct, frozen=True):
+    """Base of each command that is for a job that runs."""
 
     id: int
+
+
+class JobNews(Struct, frozen=True):
+    """Base of each event about a job that goes on."""
+
+    id: int
+
+
+class JobProgress(JobNews, frozen=True, tag=True):
+    """Job ``id`` is at ``done`` of ``total``; ``total`` 0: how much there is to do is not known."""
+
     phase: str
     """What is being done, in a word or two that can be shown."""
     done: int

@@ -7,6 +7,11 @@ from msgspec import Struct
 from pagewise.jobs.base import JobAnswer, JobRequest
 from pagewise.settings import Profile
 
+RAM = "RAM"
+TARGET_SHARE = 0.03
+TARGET_BYTES = 200 * 1024 * 1024
+"""A prediction is good if it is right to within the larger of the two."""
+
 
 class DevicePlan(Struct, frozen=True):
     """Bytes on one device, or in RAM (``device`` is ``RAM``). A part that cannot be known is None."""
@@ -32,6 +37,39 @@ class DevicePlan(Struct, frozen=True):
         return self.weights_bytes + self.kv_bytes + self.compute_bytes + (self.driver_bytes or 0)
 
 
+class Compared(Struct, frozen=True):
+    """Weights, KV cache and compute buffers of one device at one load, mapped weights too: predicted, and as it came.
+
+    For RAM ``device`` is ``RAM``.
+    """
+
+    device: str
+    predicted_bytes: int
+    actual_bytes: int
+    n_ctx: int
+    offloaded_layers: int
+
+    @property
+    def missed_bytes(self) -> int:
+        """What it took beyond the prediction; negative where it took less."""
+        return self.actual_bytes - self.predicted_bytes
+
+    @property
+    def within_target(self) -> bool:
+        """Whether the prediction was right to within the larger of 3 % and 200 MiB."""
+        return abs(self.missed_bytes) <= max(TARGET_BYTES, TARGET_SHARE * self.actual_bytes)
+
+
+class WouldFit(Struct, frozen=True):
+    """One change with which a profile fits, alone or with what ``text`` says."""
+
+    key: str
+    """Of the profile; ``model`` where it is another file that is needed."""
+    value: str
+    """As ``--set key=value`` takes it; empty for ``model``."""
+    text: str
+
+
 class MemoryPlan(Struct, frozen=True):
     """What a profile will take. ``estimate``: by formula, because llama.cpp would not build it without memory."""
 
@@ -54,6 +92,12 @@ class MemoryPlan(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     """What the person should know: what does not fit and what would, an override that matches nothing."""
     took_ms: float = 0.0
+    placed: Profile | None = None
+    """With ``n_gpu_layers = "fit"``: the profile that is loaded for it, with layers, overrides and split in figures."""
+    would_fit: tuple[WouldFit, ...] = ()
+    """Where it does not fit: what would, the smallest change first."""
+    last: tuple[Compared, ...] = ()
+    """How the last load of this model on this machine compared with its plan, one entry a device."""
 
 
 class MakePlan(JobRequest, frozen=True, tag=True):

@@ -81,6 +81,8 @@ class GgufHeader(NamedTuple):
     alignment: int
     data_start: int
     file_bytes: int
+    header_bytes: int = 0
+    """Of metadata and directory, without the padding up to ``data_start``."""
 
     @property
     def architecture(self) -> str:
@@ -192,6 +194,8 @@ class _Cursor:
 
 def printable(text: str) -> str:
     """``text`` without control characters: file names and metadata are data, and never reach a terminal raw."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
@@ -254,14 +258,14 @@ def _parse(path: Path, data: mmap.mmap, size: int, complete: bool) -> GgufHeader
         Tensor(name, kind, shape, data_start + offset, tensor_bytes(kind, shape))
         for name, kind, shape, offset in entries
     )
-    end = max((tensor.end for tensor in tensors), default=data_start)
+    end = max((tensor.end for tensor in tensors), default=cursor.at)
     if complete and end > size:
         raise GgufError(
             f"{printable(path.name)} is cut short",
             f"It has {size:,} bytes, but its header describes {end:,}: {end - size:,} bytes are missing.",
             "The download or copy was not finished: finish it or fetch the file again.",
         )
-    return GgufHeader(path, version, metadata, tensors, alignment, data_start, size)
+    return GgufHeader(path, version, metadata, tensors, alignment, data_start, size, cursor.at)
 
 
 def _entry(cursor: _Cursor) -> tuple[str, TensorType, tuple[int, ...], int]:

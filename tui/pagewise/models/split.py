@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from pagewise.models.gguf import GgufError, GgufHeader, printable, read_header
 
 MAX_PARTS = 1000
 _PART = re.compile(r"^(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf$")
+
+
+class PartName(NamedTuple):
+    """What the name of a part says: it is number ``number``, counted from 1, of ``parts``."""
+
+    prefix: str
+    number: int
+    parts: int
+
+
+def part_name(name: str) -> PartName | None:
+    """The file name ``name`` as that of one part of a split model; None if it is none."""
+    match = _PART.match(name)
+    return PartName(match["prefix"], int(match["number"]), int(match["count"])) if match else None
 
 
 def part_paths(header: GgufHeader) -> tuple[Path, ...]:

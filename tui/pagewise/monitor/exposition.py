@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pagewise.readings import MonitorSample, WatchedModel
+from pagewise.readings import DeviceMemory, MonitorSample, WatchedModel
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "pagewise_"
@@ -36,11 +36,35 @@ def exposition(sample: MonitorSample) -> str:
         point("device_memory_total_bytes", "Memory of the device.", labels, device.total_bytes)
         point("device_memory_used_bytes", "Memory of the device that is in use.", labels, device.used_bytes)
         point("device_utilization_percent", "Time in which the device was busy.", labels, device.utilization_pct)
-        point("device_power_watts", "Power that the device draws.", labels, device.power_w)
+        for name, help, value in _of_device(device):
+            point(name, help, labels, value)
+        for direction, traffic in (("to", device.pcie_rx_bytes_s), ("from", device.pcie_tx_bytes_s)):
+            directed = {**labels, "direction": direction}
+            point("device_pcie_bytes_per_second", "Traffic to and from the device, over 20 ms.", directed, traffic)
+        for reason in device.held_back or ():
+            held = {**labels, "reason": reason}
+            point("device_clocks_held_back", "1 while something holds the device's clocks back.", held, 1.0)
     for model in sample.models:
         for name, help, labels, value in _points(model):
             point(name, help, labels, value)
     return "".join(_written(family) for family in families.values() if family.points)
+
+
+def _of_device(device: DeviceMemory) -> Iterator[tuple[str, str, float | None]]:
+    yield "device_memory_busy_percent", "Time in which the device's memory was in use.", device.memory_busy_pct
+    yield "device_power_watts", "Power that the device draws.", device.power_w
+    yield "device_power_limit_watts", "Power that it may draw.", device.power_limit_w
+    yield "device_energy_joules", "Energy since its driver was loaded.", device.energy_j
+    yield "device_temperature_celsius", "Temperature of the device.", device.temperature_c
+    yield "device_sm_clock_hertz", "Clock of its multiprocessors.", _hertz(device.sm_clock_mhz)
+    yield "device_memory_clock_hertz", "Clock of its memory.", _hertz(device.memory_clock_mhz)
+    yield "device_dram_bytes_per_second", "Moved by its own memory (GPM).", device.dram_bytes_s
+    yield "device_dram_peak_bytes_per_second", "What its memory can move at best.", device.dram_peak_bytes_s
+    yield "device_pcie_peak_bytes_per_second", "What its link carries in one direction.", device.pcie_peak_bytes_s
+
+
+def _hertz(mhz: float | None) -> float | None:
+    return None if mhz is None else 1e6 * mhz
 
 
 def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], float | None]]:
@@ -72,7 +96,20 @@ def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], flo
             yield "layer_bytes", "Size of the layer's weights.", named, layer.bytes
             yield "layer_resident_bytes", "Bytes of the layer in RAM.", named, layer.cached_bytes
             yield "layer_reclaimed_bytes", "Bytes of the layer that reclaim took.", named, layer.reclaimed_bytes
-    if model.server is not None:
+    if model.engine is not None:
+        engine = model.engine
+        ttft = None if engine.ttft_ms is None else engine.ttft_ms / 1000.0
+        yield "decode_tokens_per_second", "Output tokens a second.", labels, model.decode_rate
+        yield "prefill_tokens_per_second", "Prompt tokens evaluated a second.", labels, engine.prefill_rate
+        exact = {**labels, "estimate": "false"}
+        yield "time_to_first_token_seconds", "TTFT of the last requests.", exact, ttft
+        yield "kv_cache_tokens", "Tokens in the KV cache.", labels, engine.kv_used
+        yield "kv_cache_size_tokens", "Tokens that the KV cache can hold.", labels, engine.n_ctx
+        if engine.clock is not None:
+            for name, ms in zip(engine.clock.names, engine.clock.ms, strict=False):
+                took = {**labels, "layer": name}
+                yield "layer_seconds", "Time of the layer in the token that was probed last.", took, ms / 1000.0
+    elif model.server is not None:
         server = model.server
         asked = {**labels, "url": server.url}
         yield "decode_tokens_per_second", "Output tokens a second.", asked, server.decode_rate

@@ -10,6 +10,7 @@ from pathlib import Path
 from pagewise.messages import Event, Failure, Monitor, Monitored, Notice
 from pagewise.models.gguf import GgufError
 from pagewise.monitor.choice import Choice, ChoiceError
+from pagewise.monitor.own_engine import Inside
 from pagewise.monitor.watch import Watch
 
 SHORTEST_S = 0.1
@@ -18,8 +19,10 @@ SHORTEST_S = 0.1
 class MonitorFeed:
     """Does what the last Monitor command said; ``send`` gets a Monitored for each sample, a Notice if it cannot be."""
 
-    def __init__(self, send: Callable[[Event], None]) -> None:
+    def __init__(self, send: Callable[[Event], None], inside: Inside | None = None) -> None:
+        """``inside``: of the engine of the host that this process is, if it is one."""
         self._send = send
+        self._inside = inside
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="monitor")
         self._task: asyncio.Task[None] | None = None
 
@@ -44,7 +47,7 @@ class MonitorFeed:
         watch: Watch | None = None
         due = loop.time()
         try:
-            watch = await loop.run_in_executor(self._thread, _watch, command)
+            watch = await loop.run_in_executor(self._thread, self._watch, command)
             while True:
                 self._send(Monitored(await loop.run_in_executor(self._thread, watch.sample)))
                 due = max(due + interval_s, loop.time())
@@ -56,9 +59,9 @@ class MonitorFeed:
                 # Behind the sample that may be under way in the one thread.
                 self._thread.submit(watch.close)
 
-
-def _watch(command: Monitor) -> Watch:
-    return Watch(Choice(command.pid, Path(command.file) if command.file else None, command.url))
+    def _watch(self, command: Monitor) -> Watch:
+        choice = Choice(command.pid, Path(command.file) if command.file else None, command.url)
+        return Watch(choice, inside=self._inside)
 
 
 def _failure(error: ChoiceError | GgufError | OSError) -> Failure:

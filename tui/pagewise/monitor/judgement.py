@@ -6,6 +6,7 @@ import os
 
 from pagewise.instruments.system import physical_cores
 from pagewise.readings import Memory, Missing, Paging, ServerReadings, Verdict
+from pagewise.verdict.disk_peak import known_disk_peak
 from pagewise.verdict.evidence import Evidence, Tier
 from pagewise.verdict.roofline import known_peak
 from pagewise.verdict.rules import FEW_TOKENS, judge
@@ -26,9 +27,10 @@ def verdict_of(
 ) -> Verdict | Missing:
     """The verdict, or why there is none. ``threads``: of its command line; ``in_ram``: no device can hold weights."""
     rate = server.decode_rate if server else None
+    disk_peak = known_disk_peak(paging.disk) if paging is not None and paging.disk else None
     if rate:
-        return _of_tokens(rate, paging, memory, cpu_pct, threads, token_bytes, file_bytes, in_ram)
-    waiting = _waiting_for_disk(paging, memory, file_bytes)
+        return _of_tokens(rate, paging, memory, cpu_pct, threads, token_bytes, file_bytes, in_ram, disk_peak)
+    waiting = _waiting_for_disk(paging, memory, file_bytes, disk_peak)
     if waiting is not None:
         return waiting
     if rate == 0:
@@ -46,6 +48,7 @@ def _of_tokens(
     token_bytes: int,
     file_bytes: int,
     in_ram: bool,
+    disk_peak: float | None,
 ) -> Verdict:
     tpot_ms = 1000.0 / rate
     threads = threads or physical_cores()
@@ -77,18 +80,22 @@ def _of_tokens(
             gpu_busy_pct=None,
             file_bytes=file_bytes,
             ram_available_bytes=memory.available_bytes,
+            disk_peak_bytes_s=disk_peak,
         )
     )
 
 
-def _waiting_for_disk(paging: Paging | None, memory: Memory, file_bytes: int) -> Verdict | None:
+def _waiting_for_disk(
+    paging: Paging | None, memory: Memory, file_bytes: int, disk_peak: float | None
+) -> Verdict | None:
     if paging is None or paging.page_in_bytes_s is None or paging.io_pressure_pct is None:
         return None
     if paging.page_in_bytes_s < _NOTHING_BYTES_S or paging.io_pressure_pct < _MOSTLY_WAITING_PCT:
         return None
     whose = "its control group" if paging.pressure_scope == "cgroup" else "the whole box"
+    share = f" ({100 * paging.page_in_bytes_s / disk_peak:.0f} % of its measured peak)" if disk_peak else ""
     why = (
-        f"It reads {paging.page_in_bytes_s / 1e6:.0f} MB/s from disk, and tasks of {whose} waited for the disk "
+        f"It reads {paging.page_in_bytes_s / 1e6:.0f} MB/s from disk{share}, and tasks of {whose} waited for the disk "
         f"{paging.io_pressure_pct:.0f} % of the time."
     )
     if file_bytes > memory.available_bytes:

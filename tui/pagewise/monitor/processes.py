@@ -114,8 +114,8 @@ class Finder:
         self._own_root = _link("/proc/self/ns/mnt")
         self._known: dict[ProcessId, _Known] = {}
 
-    def look(self) -> Round:
-        """One round."""
+    def look(self, on_device: frozenset[int] = frozenset()) -> Round:
+        """One round. Processes ``on_device`` compute on a GPU: they are reported even if no file is in their hands."""
         self._files.begin()
         found: list[Found] = []
         hidden = 0
@@ -136,7 +136,7 @@ class Finder:
             except PermissionError:
                 hidden += 1
                 continue
-            if one.holdings or pid == self._only:
+            if one.holdings or pid == self._only or pid in on_device:
                 found.append(one)
             elif one.missing:
                 hidden += 1

@@ -19,6 +19,7 @@ from pagewise.monitor.held import Group, Headers, describe, group, how_held
 from pagewise.monitor.judgement import verdict_of
 from pagewise.monitor.processes import Found
 from pagewise.readings import (
+    EngineReadings,
     Held,
     LayerPlacement,
     Memory,
@@ -31,6 +32,10 @@ from pagewise.readings import (
 )
 
 _ENDED = ("Z", "X")
+_NO_FILE = (
+    "It computes on a GPU, and no GGUF file is to be seen in its hands: it may have copied one to the device and "
+    "closed it, or hold a model of another kind."
+)
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 
 
@@ -48,6 +53,8 @@ class Context(NamedTuple):
     has_devices: bool
     server: ServerReadings | None
     server_missing: str
+    engine: EngineReadings | Missing
+    """What it tells of itself, if it is an engine of pagewise."""
 
 
 class _Figures(NamedTuple):
@@ -120,13 +127,20 @@ class TrackedProcess:
         vram, why_no_vram = context.vram(self.found.id.pid)
         if vram is None:
             missing.append(Missing("vram_bytes", why_no_vram))
-        if context.server is None:
+        if not self._groups and vram:
+            missing.append(Missing("models", _NO_FILE))
+        engine = context.engine if isinstance(context.engine, EngineReadings) else None
+        if isinstance(context.engine, Missing):
+            missing.append(context.engine)
+        if context.server is None and engine is None:
             missing.append(Missing("server", context.server_missing))
         untold = [name for name in ("rss", "file", "anon") if getattr(figures, name) is None]
         missing += [Missing(f"{name}_bytes", "the kernel does not tell it of this process") for name in untold]
         held = [how_held(one, figures.anon, self.found.command.reads_whole_file) for one in self._groups]
-        residency = self._residency(held, bool(vram), missing) if self.full else ()
-        verdict = self._verdict(context, paging, cpu, held)
+        placement = engine.placement if engine is not None else ()
+        residency = self._residency(held, bool(vram), placement, missing) if self.full else ()
+        told = engine.verdict if engine is not None else None
+        verdict = told or self._verdict(context, paging, cpu, held)
         if isinstance(verdict, Missing):
             missing.append(verdict)
         self._sample = WatchedModel(
@@ -150,6 +164,7 @@ class TrackedProcess:
             server=context.server,
             verdict=verdict if isinstance(verdict, Verdict) else None,
             missing=tuple(missing),
+            engine=engine,
         )
         return self._sample
 
@@ -204,8 +219,13 @@ class TrackedProcess:
         paging = self._paging.sample()
         return replace(paging, missing=tuple(map(_with_right, paging.missing))) if self.found.missing else paging
 
-    def _residency(self, held: list[Held], on_device: bool, missing: list[Missing]) -> tuple[Residency, ...]:
+    def _residency(
+        self, held: list[Held], on_device: bool, told: tuple[LayerPlacement, ...], missing: list[Missing]
+    ) -> tuple[Residency, ...]:
+        """``told``: where the layers of the largest model are, by the process's own word."""
         placements = [one.placement(how, on_device) for one, how in zip(self._groups, held, strict=True)]
+        if told and placements and {layer.name for layer in placements[0]} in ({layer.name for layer in told}, set()):
+            placements[0] = told
         keys = [_key(one, placed) for one, placed in zip(self._groups, placements, strict=True)]
         former = {watched.key: watched for watched in self._watched}
         for key, watched in former.items():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pagewise.instruments.devices import DevicesInstrument
+from pagewise.instruments.devices import DevicesInstrument, Shares
 from pagewise.instruments.residency import BUDGET_MS_PER_S, ModelFile, ResidencyInstrument
 from pagewise.instruments.system import SystemInstrument
 from pagewise.models.gguf import GgufError, printable, read_header
@@ -17,6 +17,7 @@ from pagewise.monitor.choice import Choice
 from pagewise.monitor.files import GgufFile, Identity
 from pagewise.monitor.held import Group, Headers, describe
 from pagewise.monitor.http import parse_url
+from pagewise.monitor.own_engine import OF_OTHERS, Inside, OwnEngines
 from pagewise.monitor.poller import Poller
 from pagewise.monitor.processes import Finder, Found, Holding, ProcessId, socket_inodes, started
 from pagewise.monitor.sockets import Listener, listeners, of_process
@@ -46,14 +47,17 @@ _ASK = "it listens on port {port}, but is not known to be a server of models: `-
 class Watch:
     """``sample`` reads everything that was chosen. For one thread."""
 
-    def __init__(self, choice: Choice, interval_s: float = 1.0) -> None:
+    def __init__(self, choice: Choice, interval_s: float = 1.0, inside: Inside | None = None) -> None:
+        """``inside``: of the engine of the host that this process is, if it is one."""
         self._choice = choice
         self._interval_s = interval_s
         self._finder = Finder(choice.pid)
         self._headers = Headers()
         self._poller = Poller()
         self._devices = DevicesInstrument()
+        self._shares = Shares({}, frozenset(), told=False)
         self._system = SystemInstrument()
+        self._own = OwnEngines(inside)
         self._tracked: dict[ProcessId, TrackedProcess] = {}
         self._urls: dict[ProcessId, str] = {}
         self._no_server: dict[ProcessId, str] = {}
@@ -71,6 +75,7 @@ class Watch:
         cpu = time.thread_time()
         now = time.monotonic()
         ended: list[WatchedModel] = []
+        self._shares = self._devices.shares()
         scan = now - self._scanned_s >= max(SCAN_EVERY_S, self._scan_cost_s / _SCAN_SHARE)
         if scan:
             ended += self._scan()
@@ -89,6 +94,7 @@ class Watch:
                 has_devices=bool(devices.devices),
                 server=self._poller.latest(url) if url else None,
                 server_missing=self._no_server.get(id, "it listens on no port"),
+                engine=self._own.read(tracked.found) if tracked.found.command.is_engine else OF_OTHERS,
             )
             try:
                 found.append(tracked.sample(context, scan))
@@ -134,7 +140,7 @@ class Watch:
     # ---- finding ----------------------------------------------------------------------------------------------------
 
     def _scan(self) -> list[WatchedModel]:
-        round = self._finder.look()
+        round = self._finder.look(self._shares.computing if self._knows_pids else frozenset())
         self._hidden = round.hidden
         table, no_table = _listeners()
         chosen = [one for one in round.found if self._is_chosen(one, table)]
@@ -201,6 +207,7 @@ class Watch:
 
     def _forget(self, id: ProcessId) -> None:
         self._tracked.pop(id).close()
+        self._own.forget(id)
         self._urls.pop(id, None)
         self._no_server.pop(id, None)
 
@@ -218,10 +225,9 @@ class Watch:
     def _vram(self, pid: int, devices: Devices) -> tuple[int | None, str]:
         if not devices.devices:
             return None, devices.why_none or "There is no device."
-        ours = [device.ours_bytes for device in self._devices.sample(pid).devices]
-        if any(value is None for value in ours):
+        total = self._devices.bytes_of(pid, self._shares)
+        if total is None:
             return None, "The driver does not tell what one process has."
-        total = sum(value or 0 for value in ours)
         if not total and not self._knows_pids:
             return None, "In this container the driver's process numbers are those of the machine outside."
         return total, ""

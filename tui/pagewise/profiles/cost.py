@@ -5,10 +5,21 @@ from __future__ import annotations
 import msgspec
 
 from pagewise.messages import ChangeClass
-from pagewise.settings import Profile
+from pagewise.settings import Lora, Profile
 
 LIVE = frozenset(
-    {"name", "description", "source", "sampling", "system_prompt", "threads", "threads_batch", "probe_every"}
+    {
+        "name",
+        "description",
+        "source",
+        "sampling",
+        "system_prompt",
+        "threads",
+        "threads_batch",
+        "probe_every",
+        "keep",
+        "idle_unload",
+    }
 )
 CONTEXT = frozenset({"n_ctx", "n_batch", "n_ubatch", "cache_type_k", "cache_type_v", "flash_attention", "swa_full"})
 _SILENT = frozenset({"name", "description", "source"})
@@ -24,9 +35,12 @@ def change_class(old: Profile | None, new: Profile) -> tuple[ChangeClass, tuple[
     if old is None:
         return "process", ("no model is loaded",)
     changed = [key for key in Profile.__struct_fields__ if getattr(old, key) != getattr(new, key)]
-    model = [key for key in changed if key not in LIVE and key not in CONTEXT]
+    model = [key for key in changed if key not in LIVE and key not in CONTEXT and key != "lora"]
     context = [key for key in changed if key in CONTEXT]
     live = [key for key in changed if key in LIVE and key not in _SILENT]
+    if "lora" in changed:
+        scales_alone = [entry.path for entry in old.lora] == [entry.path for entry in new.lora]
+        (live if scales_alone else context).append("lora")
     if model:
         return "model", _reasons(old, new, model)
     if context:
@@ -36,11 +50,18 @@ def change_class(old: Profile | None, new: Profile) -> tuple[ChangeClass, tuple[
     return "none", ()
 
 
+def takes_up(held: Profile, wanted: Profile) -> bool:
+    """Whether an engine that holds a model under ``held`` can go on under ``wanted`` without loading any weights."""
+    return change_class(held, wanted)[0] in ("none", "live", "context")
+
+
 def _reasons(old: Profile, new: Profile, keys: list[str]) -> tuple[str, ...]:
     reasons: list[str] = []
     for key in keys:
         before, after = getattr(old, key), getattr(new, key)
-        if isinstance(before, msgspec.Struct) and type(before) is type(after):
+        if key == "lora":
+            reasons.append(_adapters(before, after))
+        elif isinstance(before, msgspec.Struct) and type(before) is type(after):
             reasons += [
                 _reason(f"{key}.{inner}", getattr(before, inner), getattr(after, inner))
                 for inner in before.__struct_fields__
@@ -49,6 +70,14 @@ def _reasons(old: Profile, new: Profile, keys: list[str]) -> tuple[str, ...]:
         else:
             reasons.append(_reason(key, before, after))
     return tuple(reasons)
+
+
+def _adapters(before: tuple[Lora, ...], after: tuple[Lora, ...]) -> str:
+    return f"lora: {_listed(before)} → {_listed(after)}"
+
+
+def _listed(lora: tuple[Lora, ...]) -> str:
+    return ", ".join(f"{_shown(entry.path.rsplit('/', 1)[-1])} × {entry.scale:g}" for entry in lora) or "none"
 
 
 def _reason(key: str, before: object, after: object) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+import tomli
 from msgspec import inspect
 
-from pagewise.settings import Keep, Profile, Sampling
+from pagewise.settings import Keep, Lora, Profile, Sampling
 
 EXTENDS = "extends"
 _NOT_IN_FILES = frozenset({"source"})
@@ -23,6 +26,11 @@ def _fields(struct: type[msgspec.Struct]) -> dict[str, inspect.Type]:
 
 
 _SAMPLING = _fields(Sampling)
+_SUCH_AS = {
+    "idle_unload": 'a time in quotes, such as "10m", "90s" or "2h"',
+    "fit_margin": 'an amount in quotes, such as "1GiB" or "512MiB"',
+}
+"""Words for what is a text of a certain form."""
 _PROFILE = {key: kind for key, kind in _fields(Profile).items() if key not in _NOT_IN_FILES}
 
 
@@ -54,15 +62,48 @@ def expected(key: str) -> str | None:
     if table == EXTENDS and not inner:
         return "the name of a profile, in quotes"
     kind = _SAMPLING.get(inner) if table == "sampling" and inner else (None if inner else _PROFILE.get(table))
-    return None if kind is None else _words(kind)
+    return None if kind is None else _SUCH_AS.get(key) or _words(kind)
 
 
 def takes_text(key: str) -> bool:
     """Whether the dotted key's value is a text, so that it needs no quotes on a command line."""
+    return any(isinstance(kind, inspect.StrType) for kind in _kinds(key))
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """The only values that the dotted key can have, as they are typed, or none where there are others too."""
     table, _, inner = key.partition(".")
-    kind = _SAMPLING.get(inner) if table == "sampling" and inner else _PROFILE.get(table)
-    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
-    return any(isinstance(entry, inspect.StrType) for entry in kinds)
+    hint = typing.get_type_hints(Sampling if inner else Profile).get(inner or table)
+    if hint is bool:
+        return ("false", "true")
+    return tuple(map(str, typing.get_args(hint))) if typing.get_origin(hint) is typing.Literal else ()
+
+
+def value_of(key: str, typed: str) -> Any:
+    """What was typed for the dotted key, as the value it stands for: TOML, but texts without quotes.
+
+    A list may stand without its brackets: numbers apart by commas, or one text alone.
+    """
+    if takes_text(key) and typed[:1] not in ('"', "'"):
+        return typed
+    items = next((kind.item_type for kind in _kinds(key) if isinstance(kind, inspect.VarTupleType)), None)
+    if isinstance(items, inspect.StrType) and typed[:1] not in ('"', "'", "["):
+        return [typed]
+    if isinstance(items, inspect.FloatType) and not typed.startswith("["):
+        typed = f"[{typed}]"
+    try:
+        parsed = tomli.loads(f"value = {typed}")
+    except (tomli.TOMLDecodeError, RecursionError, ValueError):
+        return typed
+    return parsed["value"] if len(parsed) == 1 else typed
+
+
+def _kinds(key: str) -> tuple[inspect.Type, ...]:
+    table, _, inner = key.partition(".")
+    kind = _SAMPLING.get(inner) if table == "sampling" and inner else (None if inner else _PROFILE.get(table))
+    if kind is None:
+        return ()
+    return tuple(kind.types) if isinstance(kind, inspect.UnionType) else (kind,)
 
 
 def check_keys(values: Mapping[str, Any]) -> Iterator[KeyProblem]:
@@ -91,6 +132,33 @@ def _check(key: str, value: Any) -> None:
     _check_value(key, key, value, Profile, {} if key == "name" else {"name": "-"})
 
 
+def _check_meaning(key: str, value: Any) -> None:
+    """What a type cannot say. llama.cpp ends the process at a regular expression that it cannot read."""
+    if key == "tensor_overrides":
+        for entry in value:
+            why = _override_problem(entry)
+            if why:
+                shape = "REGEX=BUFFER, such as ffn_.*_exps=CPU"
+                raise KeyProblem(key, f'The override "{shown(entry)}" cannot be used: {why}', f"Write it as {shape}.")
+    elif key == "tensor_split" and value and not any(value):
+        raise KeyProblem(key, "tensor_split gives nothing to any GPU", "Give at least one number above 0.")
+
+
+def _override_problem(entry: str) -> str:
+    pattern, equals, buffer = entry.rpartition("=")
+    if not equals or not buffer.strip():
+        return "it names no buffer"
+    if not pattern:
+        return "its regular expression is empty"
+    if "(?<" in pattern or "(?P" in pattern:
+        return "llama.cpp's regular expressions have no named groups and do not look behind"
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        return f"its regular expression is wrong, {shown(str(error))}"
+    return ""
+
+
 def _check_value(key: str, field: str, value: Any, struct: type[msgspec.Struct], base: dict[str, Any]) -> None:
     try:
         if not _finite(value):
@@ -99,6 +167,7 @@ def _check_value(key: str, field: str, value: Any, struct: type[msgspec.Struct],
     except (msgspec.ValidationError, OverflowError) as error:
         takes = expected(key) or "something else"
         raise KeyProblem(key, f"{key} takes {takes}, not {_shown(value)}", f"Give {key} {takes}.") from error
+    _check_meaning(key, value)
 
 
 def _plain(value: Any) -> Any:
@@ -112,7 +181,7 @@ def _finite(value: Any) -> bool:
         return math.isfinite(value)
     if isinstance(value, list):
         return all(_finite(entry) for entry in value)
-    return True
+    return all(_finite(entry) for entry in value.values()) if isinstance(value, dict) else True
 
 
 def _unknown(key: str) -> KeyProblem:
@@ -169,10 +238,18 @@ def _words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.FloatType):
         return f"a number{_range(kind.ge, kind.le)}"
     if isinstance(kind, inspect.VarTupleType):
-        return "a list of " + ("numbers, 0 or more" if isinstance(kind.item_type, inspect.FloatType) else "texts")
+        return "a list of " + _words_of_items(kind.item_type)
     if isinstance(kind, inspect.StructType):
         return 'a table such as { keep = "12GiB" }' if kind.cls is Keep else "a table, [sampling]"
     return "a text in quotes"
+
+
+def _words_of_items(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.FloatType):
+        return "numbers, 0 or more"
+    if isinstance(kind, inspect.StructType) and kind.cls is Lora:
+        return 'tables such as { path = "adapter.gguf", scale = 1 }'
+    return "texts"
 
 
 def _range(low: float | None, high: float | None) -> str:

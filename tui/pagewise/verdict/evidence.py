@@ -20,6 +20,11 @@ class Tier(Struct, frozen=True):
     peak_bytes_per_s: float | None
     """What this memory can do at best; None where it is not known, and ``why_no_peak`` says why."""
     why_no_peak: str = ""
+    kv_bytes: float = 0.0
+    """The part of ``bytes`` that is KV cache."""
+    n_layers: int = 0
+    resident_bytes: int = 0
+    """Weights that live there, whether one token reads them or not."""
 
     @property
     def bytes_per_s(self) -> float:
@@ -60,3 +65,14 @@ class Evidence(Struct, frozen=True):
     ram_available_bytes: int | None
     kernel_cores: float | None = None
     """The part of ``engine_cores`` that was spent in the kernel, such as bringing pages in."""
+    dram_bytes_s: float | None = None
+    """Moved by the memory of the devices that hold the model, by their own monitor (GPM), over the whole turn."""
+    pcie_bytes_s: float | None = None
+    """In the busier direction of the busiest link to a device that holds the model."""
+    pcie_peak_bytes_s: float | None = None
+    """What that link carries in one direction."""
+    vram_free_bytes: int | None = None
+    vram_peak_bytes_s: float | None = None
+    quant: str = ""
+    disk_peak_bytes_s: float | None = None
+    """What `pagewise doctor` measured of the disk that the model file lies on."""

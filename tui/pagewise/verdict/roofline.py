@@ -10,15 +10,12 @@ import contextlib
 import ctypes
 import mmap
 import os
-import platform
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-import msgspec
-import platformdirs
+from pagewise.verdict.kept import keep, kept
 
 _LEAST_BYTES = 512 << 20
 _BYTES_PER_THREAD = 64 << 20
@@ -72,35 +69,12 @@ def measure(threads: int) -> float:
 
 def known_peak(threads: int, folder: Path | None = None) -> float | None:
     """The peak that was measured on this machine for this many threads, in bytes per second; None: never."""
-    return _read(_file(folder)).get(_key(threads))
+    return kept(f"{threads} threads", folder)
 
 
 def keep_peak(threads: int, bytes_per_s: float, folder: Path | None = None) -> None:
     """Keep it for the next time. A folder that cannot be written to means that it will be measured again."""
-    file = _file(folder)
-    peaks = _read(file) | {_key(threads): bytes_per_s}
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".roofline-")
-        with os.fdopen(descriptor, "wb") as written:
-            written.write(msgspec.json.encode(peaks))
-        Path(name).replace(file)
-
-
-def _file(folder: Path | None) -> Path:
-    return (folder or platformdirs.user_cache_path("pagewise")) / "roofline.json"
-
-
-def _read(file: Path) -> dict[str, float]:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, float])
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
-        return {}
-
-
-def _key(threads: int) -> str:
-    # A home folder may be shared by several machines.
-    return f"{platform.node()}, {platform.machine()}, {os.cpu_count()} cores: {threads} threads"
+    keep(f"{threads} threads", bytes_per_s, folder)
 
 
 def _available() -> int:

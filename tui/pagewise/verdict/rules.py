@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pagewise.readings import Verdict
 from pagewise.verdict.evidence import Evidence, Tier
+from pagewise.verdict.gain import said, smaller_quant, with_fewer_bytes, with_layers_on_device, without
 
 ENOUGH = 0.60
 """Share of a measured peak from which on a bandwidth is a limit."""
@@ -26,11 +27,13 @@ NOTHING = 0.01
 
 
 class Answer(NamedTuple):
-    """Whether a rule holds, and the figures that say so, as one sentence. ``advice`` where it holds."""
+    """Whether a rule holds, and the figures that say so, as one sentence. ``advice`` and ``gain`` where it holds."""
 
     holds: bool
     why: str
     advice: str = ""
+    gain: str = ""
+    """What following the advice is predicted to bring, as one sentence."""
 
 
 class Rule(NamedTuple):
@@ -50,7 +53,8 @@ def judge(evidence: Evidence) -> Verdict:
             continue
         reasoning.append(answer.why)
         if answer.holds:
-            return Verdict(rule.bound_by, answer.why, answer.advice, tuple(reasoning))
+            advice = f"{answer.advice} {answer.gain}".rstrip()
+            return Verdict(rule.bound_by, answer.why, advice, tuple(reasoning))
     missing = _missing(evidence)
     reasoning += missing
     return Verdict(
@@ -89,9 +93,19 @@ def _disk(evidence: Evidence) -> Answer | None:
     whose = "" if evidence.io_scope == "cgroup" else " (on the whole box)"
     why = (
         f"{read}: of its {_ms(tpot)} it waited {_ms(waiting * tpot)} for the disk{whose}, "
-        f"and the kernel took {_ms(handling * tpot)} to bring the pages in."
+        f"and the kernel took {_ms(handling * tpot)} to bring the pages in.{_of_disk(evidence, page_in)}"
     )
-    return Answer(page_in >= max(computing, 1.0 - page_in - computing), why, _more_memory(evidence))
+    gain = said(without(evidence, page_in), at_most=True)
+    return Answer(page_in >= max(computing, 1.0 - page_in - computing), why, _more_memory(evidence), gain)
+
+
+def _of_disk(evidence: Evidence, page_in: float) -> str:
+    """What the disk gave while it was asked, beside the best it can do; nothing where that was not measured."""
+    peak = evidence.disk_peak_bytes_s
+    if not peak or not evidence.page_in_bytes or not evidence.tpot_ms or page_in <= 0:
+        return ""
+    speed = evidence.page_in_bytes / (page_in * evidence.tpot_ms / 1000.0)
+    return f" That is {_speed(speed)}, {100 * speed / peak:.0f} % of the disk's measured peak."
 
 
 def _host(evidence: Evidence) -> Answer | None:
@@ -103,6 +117,7 @@ def _host(evidence: Evidence) -> Answer | None:
         cost > largest,
         f"Sampling and text take {_ms(cost)} of {_ms(tpot)} a token.",
         "Use fewer samplers (top-k, penalties), or a larger model: this one is faster than the program around it.",
+        said(without(evidence, cost / tpot), at_most=True),
     )
 
 
@@ -117,33 +132,69 @@ def _other_tenant(evidence: Evidence) -> Answer | None:
         f"The engine got {ours:.1f} cores for its {evidence.threads} threads; "
         f"other programs used {others:.1f} of {evidence.logical_cores}.",
         "Somebody else uses this machine: end other programs, or choose fewer threads.",
+        said(without(evidence, 1.0 - ours / evidence.threads), at_most=True),
+    )
+
+
+def _pcie(evidence: Evidence) -> Answer | None:
+    traffic, peak = evidence.pcie_bytes_s, evidence.pcie_peak_bytes_s
+    if traffic is None or not peak:
+        return None
+    use = traffic / peak
+    return Answer(
+        use >= ENOUGH,
+        f"{_speed(traffic)} crossed the link to the GPU while tokens came: {100 * use:.0f} % of what it carries.",
+        "Keep what a token needs on one side of it: all layers and the KV cache on the GPU (a smaller quant or n_ctx, "
+        "where they do not fit), or fewer layers there.",
+        said(without(evidence, min(use, 1.0)), at_most=True),
     )
 
 
 def _ram_bandwidth(evidence: Evidence) -> Answer | None:
-    gpu = any(tier.kind == "VRAM" for tier in evidence.tiers) or evidence.gpu_busy_pct is not None
-    advice = (
-        "Put more layers on the GPU, or choose a smaller quant: fewer bytes are read from RAM for a token."
-        if gpu
-        else "Choose a smaller quant: fewer bytes are read from RAM for a token."
-    )
-    return _bandwidth(evidence, "RAM", advice)
+    tier = _largest(evidence)
+    if tier is None or tier.kind != "RAM" or tier.use is None or not evidence.tpot_ms:
+        return None
+    moved = with_layers_on_device(evidence, tier)
+    if moved is not None:
+        more = "1 more layer" if moved.layers == 1 else f"{moved.layers} more layers"
+        advice, gain = f"Put {more} on the GPU: it has room for them.", said(moved.times)
+    else:
+        advice, gain = _smaller_quant(evidence, tier)
+        gpu = any(one.kind == "VRAM" for one in evidence.tiers) or evidence.gpu_busy_pct is not None
+        if gpu and evidence.vram_free_bytes is None:
+            advice = f"Put more layers on the GPU, if it has room. Or: {advice[0].lower()}{advice[1:]}"
+    return Answer(tier.use >= ENOUGH, _reads(evidence, tier), advice, gain)
 
 
 def _vram_bandwidth(evidence: Evidence) -> Answer | None:
-    return _bandwidth(evidence, "VRAM", "Choose a smaller quant: fewer bytes are read from VRAM for a token.")
+    tier = _largest(evidence)
+    if tier is None or tier.kind != "VRAM" or not evidence.tpot_ms:
+        return None
+    use = _use(evidence, tier)
+    if use is None:
+        return None
+    advice, gain = _smaller_quant(evidence, tier)
+    why = _reads(evidence, tier)
+    if evidence.dram_bytes_s is not None:
+        why = (
+            f"While {tier.where} ran, {_ms(tier.ms)} of {_ms(evidence.tpot_ms)} a token, the GPU's own monitor counted "
+            f"{_share(evidence, tier)} of the peak of its memory."
+        )
+    return Answer(use >= ENOUGH, why, advice, gain)
 
 
 def _compute(evidence: Evidence) -> Answer | None:
     tier = _largest(evidence)
-    if tier is None or tier.use is None or tier.use >= ENOUGH:
+    use = _use(evidence, tier) if tier is not None else None
+    if tier is None or use is None or use >= ENOUGH:
         return None
+    share = _share(evidence, tier)
     if tier.kind == "VRAM":
         if evidence.gpu_busy_pct is None:
             return None
         return Answer(
             evidence.gpu_busy_pct >= GPU_BUSY_PCT,
-            f"The GPU was busy {evidence.gpu_busy_pct:.0f} % of the time, at {_share(tier)} of its memory's bandwidth.",
+            f"The GPU was busy {evidence.gpu_busy_pct:.0f} % of the time, at {share} of its memory's bandwidth.",
             "Choose a quant that is cheaper to unpack (Q4_0, Q8_0), or turn flash attention on.",
         )
     if evidence.engine_cores is None:
@@ -151,10 +202,11 @@ def _compute(evidence: Evidence) -> Answer | None:
     threads, cores = evidence.threads, evidence.physical_cores
     return Answer(
         evidence.engine_cores >= BUSY * threads,
-        f"{threads} threads kept {evidence.engine_cores:.1f} cores busy, at {_share(tier)} of the RAM's bandwidth.",
+        f"{threads} threads kept {evidence.engine_cores:.1f} cores busy, at {share} of the RAM's bandwidth.",
         f"Set threads = {cores}: this machine has {cores} physical cores."
         if threads != cores
         else "Every physical core is in use: a quant that is cheaper to unpack (Q4_0, Q8_0) is faster.",
+        said(cores / threads, at_most=True),
     )
 
 
@@ -166,6 +218,7 @@ def _launch(evidence: Evidence) -> Answer | None:
         evidence.gpu_busy_pct < GPU_IDLE_PCT,
         f"The GPU was busy {evidence.gpu_busy_pct:.0f} % of the time: it waited for work to be handed to it.",
         "A larger model or quant costs little here; turn the layer probe off (probe_every = 0) for full speed.",
+        said(without(evidence, 1.0 - evidence.gpu_busy_pct / 100.0), at_most=True),
     )
 
 
@@ -174,6 +227,7 @@ RULES: tuple[Rule, ...] = (
     Rule("disk", _disk),
     Rule("host", _host),
     Rule("other tenant", _other_tenant),
+    Rule("PCIe", _pcie),
     Rule("RAM bandwidth", _ram_bandwidth),
     Rule("VRAM bandwidth", _vram_bandwidth),
     Rule("compute / threads", _compute),
@@ -181,15 +235,18 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _bandwidth(evidence: Evidence, kind: str, advice: str) -> Answer | None:
-    tier = _largest(evidence)
-    if tier is None or tier.kind != kind or tier.use is None or not evidence.tpot_ms:
-        return None
-    why = (
-        f"{tier.where.capitalize()} take {_ms(tier.ms)} of {_ms(evidence.tpot_ms)} a token "
-        f"and read {_bytes(tier.bytes)}: {_share(tier)} of the peak of {kind}."
+def _reads(evidence: Evidence, tier: Tier) -> str:
+    return (
+        f"{tier.where.capitalize()} take {_ms(tier.ms)} of {_ms(evidence.tpot_ms or 0.0)} a token "
+        f"and read {_bytes(tier.bytes)}: {_share(evidence, tier)} of the peak of {tier.kind}."
     )
-    return Answer(tier.use >= ENOUGH, why, advice)
+
+
+def _smaller_quant(evidence: Evidence, tier: Tier) -> tuple[str, str]:
+    smaller = smaller_quant(evidence.quant)
+    named = f" ({smaller.quant})" if smaller else ""
+    gain = said(with_fewer_bytes(evidence, tier, smaller.share)) if smaller else ""
+    return f"Choose a smaller quant{named}: fewer bytes are read from {tier.kind} for a token.", gain
 
 
 def _missing(evidence: Evidence) -> list[str]:
@@ -226,10 +283,26 @@ def _more_memory(evidence: Evidence) -> str:
     return "Close other programs, or wait: pages that were read once stay in RAM while there is room for them."
 
 
-def _share(tier: Tier) -> str:
-    use = tier.use
+def _bytes_per_s(evidence: Evidence, tier: Tier) -> float:
+    """By the devices' own monitor where there is one, else what the layers have to read by the time they took."""
+    if tier.kind == "RAM" or evidence.dram_bytes_s is None or not evidence.tpot_ms or tier.ms <= 0:
+        return tier.bytes_per_s
+    # The monitor saw the whole token, of which these layers took a part.
+    return evidence.dram_bytes_s * evidence.tpot_ms / tier.ms
+
+
+def _use(evidence: Evidence, tier: Tier) -> float | None:
+    return _bytes_per_s(evidence, tier) / tier.peak_bytes_per_s if tier.peak_bytes_per_s else None
+
+
+def _share(evidence: Evidence, tier: Tier) -> str:
+    use = _use(evidence, tier)
     shown = "an unknown share" if use is None else f"{100 * use:.0f} %"
-    return f"{tier.bytes_per_s / 1e9:.1f} GB/s, {shown}"
+    return f"{_speed(_bytes_per_s(evidence, tier))}, {shown}"
+
+
+def _speed(bytes_per_s: float) -> str:
+    return f"{bytes_per_s / 1e9:.1f} GB/s"
 
 
 def _ms(value: float) -> str:

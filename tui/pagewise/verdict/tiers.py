@@ -55,6 +55,9 @@ def tiers(
                 where="all layers" if len(groups) == 1 else _names(members),
                 ms=tpot_ms * share,
                 bytes=weight_bytes * of_weights + kv_bytes * len(members) / len(layers),
+                kv_bytes=kv_bytes * len(members) / len(layers),
+                n_layers=len(members),
+                resident_bytes=sum(_bytes(layer) for layer in members),
                 peak_bytes_per_s=peak.bytes_per_s,
                 why_no_peak=peak.why,
             )

@@ -24,7 +24,7 @@ _GAP = (-1, 0)
 _RICHER_FIRST = (
     *((7, 1), (7, 2), (3, 1), (0, 1), (4, 1), (2, 1), (1, 1), (6, 1)),
     _GAP,
-    *((7, 3), (7, 4), (0, 2), (2, 2), (3, 2), (5, 2)),
+    *((7, 3), (7, 4), (0, 2), (0, 3), (2, 2), (3, 2), (5, 2), (0, 4)),
 )
 """What spare lines are used for, as (gauge, level): first the verdict and layers; then blanks between all gauges."""
 

@@ -60,6 +60,9 @@ def _state(readout: Readout) -> list[str]:
         f"p50 and p95 are over {readout.warm_turns} warm replies since the load"
         + (" (the first reply after a load is left out)." if timing.cold else "."),
     ]
+    if timing.profiled:
+        n = "1 token was" if len(timing.profiled) == 1 else f"{len(timing.profiled)} tokens were"
+        lines.append(f"{n} computed node by node for an operator profile, and left out of TPOT and ITL.")
     if timing.tpot_ms is None:
         lines.append("TPOT is n/a: it needs two output tokens.")
     if timing.prefill_rate is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pagewise.app.figures import count, duration, per_second, percent, size
-from pagewise.app.gauges import bound_by, memory, model_file, page_in, vram
+from pagewise.app.gauges import bound_by, layers, memory, model_file, page_in, vram
+from pagewise.app.gauges.context import NEARLY_FULL
 from pagewise.app.gauges.gauge import Gauge, figure, quiet, title
 from pagewise.app.gauges.strip import bar, merged
 from pagewise.app.monitor.watched import Watched, name_of, reasons
 from pagewise.app.spans import BLANK, Line, Span, clip, ends, line, wrap
 from pagewise.app.visible import visible_line
-from pagewise.readings import HeldModel, ServerReadings, WatchedModel
+from pagewise.readings import EngineReadings, HeldModel, LayerClock, ServerReadings, WatchedModel
 
 _SHADES = " ░▒▓█"
 _UNKNOWN = "·"
+_TIME_CELLS = 9
+_LEAST_WITH_TIMES = 40
 SAME_AS_CHAT: tuple[Gauge, ...] = (model_file.GAUGE, page_in.GAUGE, memory.GAUGE, vram.GAUGE, bound_by.GAUGE)
 """Gauges that are drawn as they are beside the chat."""
 
@@ -27,7 +30,7 @@ def draw_gauges(watched: Watched, width: int, height: int) -> list[Line]:
             model_file.GAUGE.draw(watched.readout, width, rows),
             page_in.GAUGE.draw(watched.readout, width, rows),
             memory.GAUGE.draw(watched.readout, width, rows),
-            draw_server(watched.model.server, watched.model, width, rows),
+            *_serving(watched, watched.model, width, rows),
             *([vram.GAUGE.draw(watched.readout, width, rows)] if _has_devices(watched) else []),
             _draw_verdict(watched, width, rows),
         ]
@@ -42,7 +45,7 @@ def draw_gauges(watched: Watched, width: int, height: int) -> list[Line]:
 def draw_held(model: WatchedModel, width: int) -> list[Line]:
     """Which file, and how the process holds it; first what a person must know of it."""
     if not model.models:
-        return [quiet(_first_reason(model, "process", "mappings") or "It holds no model.", width)]
+        return [quiet(_first_reason(model, "process", "mappings", "models") or "It holds no model.", width)]
     main = model.models[0]
     held = "" if model.pid is None else f"{main.held}  "
     right = line((held, "strong"), (size(main.file_bytes), "text"))
@@ -55,6 +58,32 @@ def draw_held(model: WatchedModel, width: int) -> list[Line]:
     return lines
 
 
+def _serving(watched: Watched, model: WatchedModel, width: int, rows: int) -> list[list[Line]]:
+    """How its tokens come: by its host's own word for an engine of pagewise, else by what a server says."""
+    if model.engine is None:
+        return [draw_server(model.server, model, width, rows)]
+    return [draw_engine(model.engine, width, rows), layers.GAUGE.draw(watched.readout, width, rows)]
+
+
+def draw_engine(engine: EngineReadings, width: int, rows: int) -> list[Line]:
+    """What an engine of pagewise tells of its turn in hand, or of its last one."""
+    detail = visible_line(engine.state if engine.generating or not engine.n_output else f"{engine.state}, last reply")
+    lines = [title("ENGINE", detail, figure(per_second(engine.decode_rate)), width)]
+    left = line(("TTFT ", "muted"), duration(engine.ttft_ms), ("  TPOT ", "muted"), duration(engine.tpot_ms))
+    p95 = line(("ITL p95 ", "muted"), duration(engine.itl_p95_ms))
+    lines.append(ends(left, p95, width))
+    if engine.kv_pct is not None and rows > 0:
+        lines.append(_context(engine.kv_pct, engine.kv_used, engine.n_ctx, width))
+    return lines
+
+
+def _context(filled_pct: float, used: int | None, whole: int | None, width: int) -> Line:
+    text = f" {count(used)} / {count(whole)} tokens  {percent(filled_pct):>5}"
+    room = max(width - len(text) - 4, 1)
+    role = "warn" if filled_pct >= NEARLY_FULL else "accent"
+    return clip((("ctx ", "muted"), *bar(filled_pct / 100, room, role), (text, "text")), width)
+
+
 def draw_server(server: ServerReadings | None, model: WatchedModel, width: int, rows: int) -> list[Line]:
     """What the server says of its requests."""
     if server is None:
@@ -65,7 +94,6 @@ def draw_server(server: ServerReadings | None, model: WatchedModel, width: int, 
         return [title("SERVER", visible_line(server.kind), figure("n/a"), width), *_remark(silent, width, rows)]
     decode = "idle" if server.decode_rate == 0 else per_second(server.decode_rate)
     lines = [title("SERVER", visible_line(server.kind), figure(decode), width)]
-    used, whole = server.kv_used, server.kv_size
     left = line(
         ("TTFT ", "muted"),
         f"{'≈' if server.ttft_is_estimate else ''}{duration(server.ttft_ms)}",
@@ -75,10 +103,7 @@ def draw_server(server: ServerReadings | None, model: WatchedModel, width: int, 
     requests = line(_number(server.processing), (" running ", "muted"), _number(server.waiting), (" waiting", "muted"))
     lines.append(ends(left, requests, width))
     if server.kv_pct is not None and rows > 0:
-        text = f" {count(used)} / {count(whole)} tokens  {percent(server.kv_pct):>5}"
-        room = max(width - len(text) - 4, 1)
-        role = "warn" if server.kv_pct >= 90 else "accent"
-        lines.append(clip((("ctx ", "muted"), *bar(server.kv_pct / 100, room, role), (text, "text")), width))
+        lines.append(_context(server.kv_pct, server.kv_used, server.kv_size, width))
     return lines
 
 
@@ -89,14 +114,21 @@ def draw_history(watched: Watched, width: int, height: int) -> list[Line]:
         return [quiet("where its layers' bytes are cannot be seen", width)]
     rows = min(len(names), height - 2)
     label = max(len(name) for name in names)
-    columns = max(width - label - 1, 1)
+    clock = watched.readout.clock
+    times = _times(clock, names) if clock is not None and width >= _LEAST_WITH_TIMES else ()
+    columns = max(width - label - 1 - (_TIME_CELLS if times else 0), 1)
     samples = list(watched.layers)[-columns:]
-    lines: list[Line] = [title("LAYERS IN RAM", "over time, now at the right", (), width)]
+    probed = line((f"token {clock.token}", "muted")) if clock is not None and times else ()
+    lines: list[Line] = [title("LAYERS IN RAM", "over time, now at the right", probed, width)]
+    top = max((sum(ms) / len(ms) for ms in (_part(times, row, rows) for row in range(rows)) if ms), default=0.0)
     for row in range(rows):
         first, last = row * len(names) // rows, (row + 1) * len(names) // rows
         cells: list[Span] = [(" " * (columns - len(samples)), "faint")]
         cells += [_cell(sample[first:last]) for sample in samples]
-        lines.append((((f"{names[first]:>{label}} ", "muted")), *merged(cells)))
+        ms = _part(times, row, rows)
+        spent = f"{duration(sum(ms)):>{_TIME_CELLS}}"
+        time = line((spent, layers.heat(sum(ms) / len(ms), top))) if ms else ()
+        lines.append((((f"{names[first]:>{label}} ", "muted")), *merged(cells), *time))
     legend = [
         (_SHADES[4], "accent"), (" all of it  ", "muted"), (_SHADES[2], "accent"), (" half  ", "muted"),
         (_SHADES[1], "accent"), (" little  ", "muted"), (_UNKNOWN, "muted"), (" n/a", "muted"),
@@ -127,6 +159,11 @@ def draw_reasons(watched: Watched, width: int) -> list[Line]:
         for sentence in gauge.state(watched.readout):
             lines += wrap(((sentence, "text"),), width)
         lines += wrap(((gauge.source, "muted"),), width)
+    if model.engine is not None:
+        lines += [BLANK, (("ENGINE", "label"),)]
+        for sentence in (*_of_engine(model.engine), *layers.GAUGE.state(watched.readout)):
+            lines += wrap(((sentence, "text"),), width)
+        lines += wrap(((layers.GAUGE.source, "muted"),), width)
     if model.server is not None:
         lines += [BLANK, (("SERVER", "label"),)]
         lines += wrap(((_about(model.server), "text"),), width)
@@ -149,6 +186,16 @@ def _remark(text: str, width: int, rows: int) -> list[Line]:
 def _has_devices(watched: Watched) -> bool:
     snapshot = watched.readout.snapshot
     return snapshot is not None and bool(snapshot.devices.devices)
+
+
+def _times(clock: LayerClock, names: tuple[str, ...]) -> tuple[float, ...]:
+    """What each of the layers took in the token that was probed last; nothing where they are others."""
+    took = dict(zip(clock.names, clock.ms, strict=False))
+    return tuple(took[name] for name in names) if took.keys() >= set(names) else ()
+
+
+def _part(times: tuple[float, ...], row: int, rows: int) -> tuple[float, ...]:
+    return times[row * len(times) // rows : (row + 1) * len(times) // rows]
 
 
 def _cell(shares: tuple[float | None, ...]) -> Span:
@@ -174,6 +221,17 @@ def _fact(held: HeldModel) -> str:
         f"{visible_line(held.path)}: {size(held.file_bytes)}{layers}, {held.held}, found by "
         f"{' and '.join(held.found_by)}; {size(held.mapped_bytes)} of it have an address in the process."
     )
+
+
+def _of_engine(engine: EngineReadings) -> list[str]:
+    now = "It is writing a reply" if engine.generating else f"It is {visible_line(engine.state)}"
+    made = "as tokens passed its host" if engine.generating else "by its own clock, of the last reply"
+    said = [f"{now}, under the profile {visible_line(engine.profile)}. Its figures are told by its host: {made}."]
+    if engine.probe_cost_pct is not None:
+        said.append(f"Probing 1 token in {engine.probe_every} cost {percent(max(engine.probe_cost_pct, 0.0))}.")
+    if engine.clock_age_s is not None:
+        said.append(f"The last probe was {engine.clock_age_s:.0f} s ago.")
+    return said
 
 
 def _about(server: ServerReadings) -> str:

@@ -51,12 +51,12 @@ def _bound(model: WatchedModel) -> Line:
 
 
 def _decode(model: WatchedModel) -> Line:
-    server = model.server
-    if server is None or server.decode_rate is None:
+    decode = model.decode_rate
+    if decode is None:
         return line((f"{'n/a tok/s':>10}", "muted"))
-    if server.decode_rate == 0:
+    if decode == 0:
         return line((f"{'idle':>10}", "muted"))
-    return line((f"{per_second(server.decode_rate):>10}", "value"))
+    return line((f"{per_second(decode):>10}", "value"))
 
 
 def _page_in(model: WatchedModel) -> Line:
@@ -71,7 +71,7 @@ def _in_ram(model: WatchedModel) -> Line:
 
 
 def _kv(model: WatchedModel) -> Line:
-    return line(("ctx ", "muted"), (f"{percent(model.server.kv_pct if model.server else None):>5}", "text"))
+    return line(("ctx ", "muted"), (f"{percent(model.kv_pct):>5}", "text"))
 
 
 def _private(model: WatchedModel) -> Line:
@@ -83,8 +83,6 @@ def _vram(model: WatchedModel) -> Line:
 
 
 def _ttft(model: WatchedModel) -> Line:
-    server = model.server
-    known = server is not None and server.ttft_ms is not None
-    about = "≈" if server is not None and server.ttft_is_estimate else " "
-    text = f"{about if known else ' '}{duration(server.ttft_ms if server else None):>8}"
+    about = "≈" if model.ttft_is_estimate and model.ttft_ms is not None else " "
+    text = f"{about}{duration(model.ttft_ms):>8}"
     return line(("TTFT ", "muted"), (text, "text"))

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from pagewise import messages
 from pagewise.app.readout import Readout
-from pagewise.readings import DeviceMemory, Missing, MonitorSample, Residency, Snapshot, WatchedModel
+from pagewise.readings import DeviceMemory, LayerClock, Missing, MonitorSample, Residency, Snapshot, WatchedModel
 
 SAMPLES = 240
 
@@ -45,7 +45,18 @@ class Watched:
         )
         self.readout.take(messages.Reading(snapshot))
         self.readout.verdict = model.verdict
+        if model.engine is not None:
+            self.readout.probe_every = model.engine.probe_every
+            self._clock(model.engine.clock)
         self._remember(residency)
+
+    def _clock(self, clock: LayerClock | None) -> None:
+        if clock is None:
+            self.readout.clock = None
+            self.readout.clocks.clear()
+        elif clock != self.readout.clock:
+            self.readout.clock = clock
+            self.readout.clocks.append(clock)
 
     def _remember(self, residency: Residency | None) -> None:
         if residency is None:
@@ -110,6 +121,8 @@ def reasons(model: WatchedModel) -> list[Missing]:
     found += [entry for residency in model.residency for entry in residency.missing]
     if model.server is not None:
         found += model.server.missing
+    if model.engine is not None:
+        found += model.engine.missing
     return list(dict.fromkeys(found))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pagewise.app.figures import count, duration, per_second, percent, rate, share, size
+from pagewise.app.felt import Felt
+from pagewise.app.figures import count, duration, per_second, percent, rate, share, significant, size
 from pagewise.app.gauges.layers import groups, heat
 from pagewise.app.gauges.strip import merged
 from pagewise.app.readout import Readout
@@ -23,7 +24,8 @@ _SHORT = {"input": "in", "output": "out"}
 def draw_details(readout: Readout, width: int) -> list[Line]:
     """The page."""
     clocks = list(readout.clocks)
-    lines = [*_verdict(readout, width), *_timing(readout.timing, width), *_roofline(readout, width)]
+    lines = [*_verdict(readout, width), *_timing(readout.timing, width, readout.felt), *_energy(readout, width)]
+    lines += _roofline(readout, width)
     lines += [*_layers(clocks, width), *_experts(clocks, width)]
     return [clip(one, width) for one in lines]
 
@@ -46,7 +48,7 @@ def _verdict(readout: Readout, width: int) -> list[Line]:
     return lines
 
 
-def _timing(timing: TurnTiming | None, width: int) -> list[Line]:
+def _timing(timing: TurnTiming | None, width: int, felt: Felt | None = None) -> list[Line]:
     if timing is None:
         return []
     first = timing.first_sample_ms
@@ -73,6 +75,8 @@ def _timing(timing: TurnTiming | None, width: int) -> list[Line]:
     if timing.reuse_note:
         words += f"; {visible_line(timing.reuse_note)}"
     lines += wrap(((f"  {words}.", "muted"),), width, rest=2)
+    if felt is not None and felt.ms is not None:
+        lines += _felt(felt, timing, width)
     speed = f"  {per_second(timing.decode_rate)}, {count(timing.n_output)} tokens at depth {count(timing.depth)}"
     lines += [BLANK, (("TPOT  ", "label"), (duration(timing.tpot_ms), "value"), (speed, "muted"))]
     gaps: list[Span] = [("  time between tokens  ", "muted")]
@@ -86,6 +90,35 @@ def _timing(timing: TurnTiming | None, width: int) -> list[Line]:
     words = f"  outside llama.cpp {loop} a token; the layer clock cost {probe}{cold}."
     lines += wrap(((words, "muted"),), width, rest=2)
     return lines
+
+
+def _felt(felt: Felt, timing: TurnTiming, width: int) -> list[Line]:
+    """From Enter to the first text on the terminal."""
+    parts = [
+        f"engine {duration(timing.ttft_text_ms if timing.ttft_text_ms is not None else timing.ttft_ms)}",
+        f"on the way {duration(felt.network_ms(timing))}",
+        f"drawing {duration(felt.drawing_ms)}",
+    ]
+    if felt.waited_ms >= 1.0:
+        parts.insert(0, f"waiting for its turn {duration(felt.waited_ms)}")
+    words = f"  from Enter to text on the terminal: {', '.join(parts)}."
+    return wrap((("  as felt  ", "label"), (duration(felt.ms), "value"), (words, "muted")), width, rest=2)
+
+
+def _energy(readout: Readout, width: int) -> list[Line]:
+    """Joules for a token, of the devices that hold the model; nothing where no device does."""
+    energy = readout.energy
+    if energy is None:
+        why = visible_line(readout.why_no_energy)
+        held = readout.model is not None and readout.model.offloaded_layers > 0
+        return [BLANK, *wrap((("ENERGY  ", "label"), (f"n/a: {why}", "muted")), width, rest=2)] if why and held else []
+    estimate = "" if energy.source == "energy counter" else ", an estimate"
+    words = (
+        f"  {significant(energy.joules)} J in {significant(energy.seconds)} s for {count(energy.tokens)} tokens, "
+        f"by the devices' {energy.source}{estimate}; other programs on them are counted too."
+    )
+    figures: list[Span] = [("ENERGY  ", "label"), (f"{significant(energy.per_token_j)} J/token", "value")]
+    return [BLANK, *wrap((*figures, (words, "muted")), width, rest=2)]
 
 
 def _roofline(readout: Readout, width: int) -> list[Line]:

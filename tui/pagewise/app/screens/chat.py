@@ -14,9 +14,11 @@ from textual.screen import Screen
 from pagewise.app.actions import ACTIONS
 from pagewise.app.announcements import BoxSampled, EntriesChanged, GivenBack, ReadoutChanged, StateChanged, SwitchFailed
 from pagewise.app.entries import Question
+from pagewise.app.profiles.outside import KEY, LOOK_S, OutsideEdits
 from pagewise.app.screens.sheet import Sheet
 from pagewise.app.session import Session
 from pagewise.app.spans import Line
+from pagewise.app.visible import visible_line
 from pagewise.app.widgets.conversation import Conversation
 from pagewise.app.widgets.gauges import FoldedGauges, GaugeColumn
 from pagewise.app.widgets.header import Header
@@ -28,6 +30,9 @@ from pagewise.app.widgets.rules import Rule, ScrollRule
 if TYPE_CHECKING:
     from textual.timer import Timer
 
+    from pagewise.app.profiles.making import Making
+    from pagewise.jobs.quantize import Quantized
+    from pagewise.profiles.files import ProfileSet
     from pagewise.settings import Profile
 
 DRAWS_PER_SECOND = 8
@@ -77,6 +82,8 @@ class ChatScreen(Screen[None]):
         self._last_draw = 0.0
         self._draw_cost = 0.0
         self._gauges_stale = False
+        self._outside = OutsideEdits()
+        self._making: Making | None = None
 
     def compose(self) -> ComposeResult:
         """Header, conversation and gauges, prompt, keys."""
@@ -98,6 +105,7 @@ class ChatScreen(Screen[None]):
         prompt.placeholder = "Ask anything"
         prompt.focus()
         self.set_interval(1 / self._hz, self._draw_gauges)
+        self.set_interval(LOOK_S, self._look_outside)
 
     def on_resize(self, event: events.Resize) -> None:
         """The line above the prompt joins the one beside the gauges."""
@@ -137,11 +145,16 @@ class ChatScreen(Screen[None]):
 
     def _draw_soon(self) -> None:
         """At most so often, and less often where drawing is slow, so that typing never waits."""
+        felt = self.session.readout.felt
+        # The first words of a reply are what one waits for: they are drawn at once.
+        first = felt is not None and felt.is_awaited
         if self._drawing is not None:
-            return
+            if not first:
+                return
+            self._drawing.stop()
         now = perf_counter()
         apart = max(1 / DRAWS_PER_SECOND, min(_SLOWDOWN * self._draw_cost, _SLOWEST_S))
-        wait = apart - (now - self._last_draw)
+        wait = 0.0 if first else apart - (now - self._last_draw)
         if wait <= 0:
             self._draw_conversation()
         else:
@@ -150,6 +163,11 @@ class ChatScreen(Screen[None]):
 
     def _draw_conversation(self) -> None:
         self._drawing = None
+        felt = self.session.readout.felt
+        if felt is not None and felt.is_awaited:
+            felt.is_being_drawn = True
+            if self.app.screen is self and self.query_one(Conversation).following:
+                self.call_after_refresh(felt.drawn)
         if self.app.screen is not self:
             self._repaint_sheet()
             return
@@ -180,9 +198,17 @@ class ChatScreen(Screen[None]):
         self._draw_gauges()
 
     def _keys(self) -> list[Key]:
+        offered = self._outside.offered
+        if offered is not None and self.session.turn is None and self.session.load is None:
+            return [_KEYS[0], (KEY, f"take {visible_line(offered.name)}"), *_KEYS[1:]]
         if self.session.turn is not None:
             return [("Esc", "stop"), *_KEYS[1:]]
-        return [_KEYS[0], ("Esc", "cancel the load"), *_KEYS[1:]] if self.session.load is not None else _KEYS
+        if self.session.load is not None:
+            return [_KEYS[0], ("Esc", "cancel the load"), *_KEYS[1:]]
+        former = self.session.switches.former
+        if former is not None and self.session.switches.has_outcome:
+            return [_KEYS[0], ("^G", f"back to {visible_line(former.name)}"), ("Esc", "dismiss"), *_KEYS[1:]]
+        return _KEYS
 
     def _join_rules(self) -> None:
         rule = self.query_one(ScrollRule)
@@ -238,8 +264,26 @@ class ChatScreen(Screen[None]):
         return True
 
     def action_stop(self) -> None:
-        """Stop the reply, or cancel the load."""
-        self.session.stop()
+        """Stop the reply, or cancel the load; where there is neither, take the line about the last switch away."""
+        if not self.session.stop():
+            self.session.dismiss()
+
+    def action_back(self) -> None:
+        """Back to the former profile."""
+        if not self.session.back():
+            loads = self.session.load is not None
+            self._flash(
+                "A load is under way: Esc cancels it." if loads else "There is no former profile to go back to."
+            )
+
+    def action_release(self) -> None:
+        """Give the memory back."""
+        if not self.session.release():
+            released = self.session.engine == "released"
+            self._flash("The memory is given back already." if released else "No model is held now.")
+
+    def _flash(self, text: str) -> None:
+        self.query_one(Keys).flash(text)
 
     def action_answer_again(self) -> None:
         """Ask the last question once more."""
@@ -285,9 +329,41 @@ class ChatScreen(Screen[None]):
 
     def action_profiles(self) -> None:
         """The list of profiles."""
+        from pagewise.app.profiles.making import Making
         from pagewise.app.screens.profiles import ProfilesScreen
 
-        self.app.push_screen(ProfilesScreen(self.session))
+        self._making = self._making or Making(self.session.jobs, self._level_made)
+        self.app.push_screen(ProfilesScreen(self.session, self._making))
+
+    def _level_made(self, made: Quantized) -> None:
+        from pagewise.app.screens.profiles import ProfilesScreen
+
+        self.session.say(f"{visible_line(made.level)} is made: {visible_line(made.path)}")
+        if isinstance(self.app.screen, ProfilesScreen):
+            self.app.screen.level_made(made)
+
+    def _look_outside(self) -> None:
+        self.run_worker(self._read_outside, thread=True, exclusive=True, group="outside", exit_on_error=True)
+
+    def _read_outside(self) -> None:
+        found = self._outside.look()
+        if found is not None:
+            self.app.call_from_thread(self._profiles_changed, found)
+
+    def _profiles_changed(self, found: ProfileSet) -> None:
+        from pagewise.app.screens.profiles import ProfilesScreen
+
+        self.session.say(self._outside.compare(found, self.session.profile))
+        if isinstance(self.app.screen, ProfilesScreen):
+            self.app.screen.read()
+
+    def action_take_profile(self) -> None:
+        """The profile in force as its file is now."""
+        profile = self._outside.take()
+        if profile is None:
+            self.query_one(Keys).flash("No profile was changed on disk.")
+        else:
+            self.session.switch(profile)
 
     def action_conversations(self) -> None:
         """The list of conversations."""
@@ -320,7 +396,7 @@ class ChatScreen(Screen[None]):
         """Open a GGUF file."""
         from pagewise.app.screens.open_model import OpenModelScreen
 
-        self.app.push_screen(OpenModelScreen(self.session.profile or self.session.wanted), self._model_chosen)
+        self.app.push_screen(OpenModelScreen(self.session), self._model_chosen)
 
     def _model_chosen(self, profile: Profile | None) -> None:
         if profile is not None:

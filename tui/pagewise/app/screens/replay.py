@@ -178,6 +178,9 @@ class ReplayScreen(ChatScreen, Playing):
     def _keys(self) -> list[Key]:
         return _KEYS
 
+    def _look_outside(self) -> None:
+        """What ran then is not changed by a file that changes now."""
+
     @on(GaugeColumn.Left)
     def _out_of_the_gauges(self) -> None:
         self.set_focus(None)

@@ -27,7 +27,9 @@ def _right(session: Session, width: int) -> Line:
     if session.profile is None:
         return line(("no model", "warn")) if session.host is not None else line(("starting", "muted"))
     name = visible_line(session.profile.name)
-    return line(("profile ", "muted") if width >= 100 else "", (name, "text"))
+    released = ("  released", "warn") if session.engine == "released" else ""
+    beside = (f"  +{len(session.switches.kept)} held", "muted") if session.switches.kept and width >= 60 else ""
+    return line(("profile ", "muted") if width >= 100 else "", (name, "text"), released, beside)
 
 
 def _lefts(session: Session) -> list[Line]:

@@ -60,21 +60,11 @@ def _caches(lines: list[str]) -> list[tuple[float, int]]:
     return [(float(match["mib"]) * _MIB, max(1, int(match["cells"]))) for match in matches]
 
 
-def compute_bytes(context: int, lines: list[str]) -> int:
-    """Compute buffers in RAM of the context at this address; ``lines`` is the log of its making."""
-    exact = _compute_buffers(scheduler_of(context))
-    if exact is not None:
-        return sum(buffer.bytes for buffer in exact if buffer.device == "CPU")
-    return sum(
-        line.bytes for line in buffer_lines(lines) if line.kind == "compute" and _device_of(line.buffer) == "CPU"
-    )
-
-
 def context_buffers(context: Context) -> tuple[BufferBytes, ...]:
     """KV, output and compute buffers of a context."""
     told = buffer_lines(context.lines)
     kept = [
-        BufferBytes(device=_device_of(line.buffer), buffer=line.buffer, kind=line.kind, bytes=line.bytes)
+        BufferBytes(device=device_of(line.buffer), buffer=line.buffer, kind=line.kind, bytes=line.bytes)
         for line in told
         if line.kind in ("kv", "output")
     ]
@@ -84,7 +74,7 @@ def context_buffers(context: Context) -> tuple[BufferBytes, ...]:
     return (
         *kept,
         *(
-            BufferBytes(device=_device_of(line.buffer), buffer=line.buffer, kind=line.kind, bytes=line.bytes)
+            BufferBytes(device=device_of(line.buffer), buffer=line.buffer, kind=line.kind, bytes=line.bytes)
             for line in told
             if line.kind == "compute"
         ),
@@ -101,11 +91,11 @@ def _compute_buffers(scheduler: int | None) -> tuple[BufferBytes, ...] | None:
         kind = library.compute_buffer_type(scheduler, backend)
         if size and kind:
             name = library.buffer_type_name(kind).decode()
-            found.append(BufferBytes(device=_device_of(name), buffer=name, kind="compute", bytes=size))
+            found.append(BufferBytes(device=device_of(name), buffer=name, kind="compute", bytes=size))
     return tuple(found)
 
 
-def _device_of(buffer: str) -> str:
+def device_of(buffer: str) -> str:
     """The device behind a buffer type's name: ``CUDA0_Split`` and ``CUDA0`` are CUDA0; ``CUDA_Host`` is RAM."""
     names = [device.name for device in library.devices()]
     own = [name for name in names if buffer == name or buffer.startswith(f"{name}_")]

@@ -47,14 +47,14 @@ def n_ctx_of(profile: Profile, n_ctx_train: int) -> int:
     return min(wanted, n_ctx_train) if n_ctx_train else wanted
 
 
-def context_params(profile: Profile, n_ctx_train: int, weights: int) -> Any:
-    """llama_context_params for one sequence under ``profile``."""
+def context_params(profile: Profile, n_ctx_train: int, weights: int, outputs: int = _OUTPUTS) -> Any:
+    """llama_context_params for one sequence under ``profile``. ``outputs``: rows of logits of one batch."""
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx_of(profile, n_ctx_train)
     params.n_batch = max(profile.n_batch, profile.n_ubatch)
     params.n_ubatch = profile.n_ubatch
     params.n_seq_max = 1
-    params.n_outputs_max = min(_OUTPUTS, params.n_batch)
+    params.n_outputs_max = min(outputs, params.n_batch)
     params.n_threads, params.n_threads_batch = threads_of(profile, weights)
     params.flash_attn_type = _FLASH_ATTENTION[profile.flash_attention]
     params.type_k = KV_TYPES[profile.cache_type_k]
@@ -68,7 +68,12 @@ class Context:
     """A llama_context with one sequence. ``free`` it before its model."""
 
     def __init__(
-        self, model: Model, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char], follower: Any = None
+        self,
+        model: Model,
+        profile: Profile,
+        stop_flag: ctypes.Array[ctypes.c_char],
+        follower: Any = None,
+        outputs: int = _OUTPUTS,
     ) -> None:
         """``stop_flag``: memory whose first byte is not 0 once decoding is to be aborted. Raises Failed.
 
@@ -82,13 +87,13 @@ class Context:
                 f"{model.n_ctx_train:,}, and gets that."
             )
         self.threads = threads_of(profile, model.file.bytes)
-        params = context_params(profile, model.n_ctx_train, model.file.bytes)
+        params = context_params(profile, model.n_ctx_train, model.file.bytes, outputs)
         if follower is not None:
             params.cb_eval = ctypes.cast(follower, type(params.cb_eval))
         mark = log.mark()
         self.pointer = llama_cpp.llama_init_from_model(model.pointer, params)
         if not self.pointer:
-            raise _context_failure(profile, params.n_ctx, log.reason(mark))
+            raise context_failure(profile, params.n_ctx, log.reason(mark))
         self.memory = llama_cpp.llama_get_memory(self.pointer)
         self.n_ctx: int = min(llama_cpp.llama_n_ctx(self.pointer), model.n_ctx_train or _NO_LIMIT)
         self.n_batch: int = llama_cpp.llama_n_batch(self.pointer)
@@ -132,7 +137,8 @@ def _flash_attention(profile: Profile, lines: list[str]) -> bool:
     return any(phrase in line for line in lines for phrase in _FLASH_ON)
 
 
-def _context_failure(profile: Profile, n_ctx: int, reason: str) -> Failed:
+def context_failure(profile: Profile, n_ctx: int, reason: str) -> Failed:
+    """Why llama.cpp made no context, and what to do."""
     quantized_v = profile.cache_type_v not in ("f32", "f16", "bf16")
     if quantized_v and profile.flash_attention == "off":
         return Failed(
@@ -147,13 +153,15 @@ def _context_failure(profile: Profile, n_ctx: int, reason: str) -> Failed:
     )
 
 
-def state_of(context: Context, limit: int) -> Any:
-    """The KV cache of the one sequence as bytes, or None where it is empty, larger than ``limit``, or cannot be had."""
-    size = llama_cpp.llama_state_seq_get_size(context.pointer, 0)
-    if not 0 < size <= limit:
-        return None
-    buffer = (ctypes.c_uint8 * size)()
-    return buffer if llama_cpp.llama_state_seq_get_data(context.pointer, buffer, size, 0) == size else None
+def state_bytes(context: Context) -> int:
+    """Size of a copy of what the KV cache holds."""
+    return int(llama_cpp.llama_state_seq_get_size(context.pointer, 0))
+
+
+def copy_state(context: Context, state: Any) -> bool:
+    """Copy what the KV cache holds. False where it cannot be had."""
+    size = ctypes.sizeof(state)
+    return bool(llama_cpp.llama_state_seq_get_data(context.pointer, state, size, 0) == size)
 
 
 def restore_state(context: Context, state: Any) -> bool:

@@ -64,6 +64,8 @@ class Sequence:
         self._pieces = pieces
         self._around = around
         self._checkpoints: list[_Checkpoint] = []
+        self.outdated = ""
+        """Why what the cache holds is of no use for another reply; empty while it is."""
         model = context.model
         self._stateful = model.recurrent or model.hybrid
         self._window = model.n_swa if model.n_swa > 0 and not context.swa_full else 0
@@ -76,8 +78,27 @@ class Sequence:
         self.ids = []
         self._checkpoints = []
 
+    def outdate(self, why: str) -> None:
+        """What the KV cache holds was computed with other weights: the reply in hand may go on from it, no other."""
+        self.outdated = why
+
+    @property
+    def checkpoints(self) -> list[tuple[int, Any]]:
+        """Copies of what cannot be cut back, where they belong to what the cache holds: (tokens, state)."""
+        held = tuple(self.ids)
+        return [(len(kept.ids), kept.state) for kept in self._checkpoints if kept.ids == held[: len(kept.ids)]]
+
+    def adopt(self, ids: tuple[int, ...], checkpoints: list[tuple[int, Any]]) -> None:
+        """The KV cache was filled from a copy, and holds these."""
+        self.ids = list(ids)
+        self._checkpoints = [_Checkpoint(ids[:length], state) for length, state in checkpoints]
+
     def reuse(self, prompt: list[int]) -> Reused:
         """Cut the KV cache back to what is right for ``prompt``; the prompt's last token is always left to evaluate."""
+        if self.outdated:
+            why, self.outdated = self.outdated, ""
+            self.clear()
+            return Reused(0, why)
         common = common_prefix(self.ids, prompt)
         keep = min(common, len(prompt) - 1)
         if keep == len(self.ids):
@@ -106,6 +127,15 @@ class Sequence:
         """Evaluate one sampled token. Raises Aborted, ContextFull, Failed."""
         self._one[0] = id
         self._decode(self._single, (id,))
+
+    def evaluate_batch(self, ids: list[int], outputs: int = 1) -> None:
+        """Evaluate up to ``n_batch`` tokens at once, with logits of the last ``outputs``. Raises as ``evaluate``."""
+        # The batch only points at them.
+        tokens = (ctypes.c_int32 * len(ids))(*ids)
+        wanted = (ctypes.c_int8 * len(ids))(*[0] * (len(ids) - outputs), *[1] * outputs)
+        batch = llama_cpp.llama_batch_get_one(tokens, len(ids))
+        batch.logits = ctypes.cast(wanted, ctypes.POINTER(ctypes.c_int8))
+        self._decode(batch, ids)
 
     def sample(self, sampler: Sampler) -> int:
         """The next token, from the logits of the last one that was evaluated."""
@@ -225,9 +255,14 @@ class Steps:
     """Produces a reply step by step. A step may yield several tokens: here it is one, with drafted ones it is more."""
 
     def __init__(self, sequence: Sequence, sampler: Sampler) -> None:
+        self.sampler = sampler
         self._sequence = sequence
-        self._sampler = sampler
         self._pending: int | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and reply so far, what is not evaluated yet included."""
+        return [*self._sequence.ids, *(() if self._pending is None else (self._pending,))]
 
     def step(self) -> tuple[int, ...]:
         """Evaluate what was sampled last and sample on. Empty at the end of the reply.
@@ -239,7 +274,7 @@ class Steps:
                 raise ContextFull
             self._sequence.evaluate(self._pending)
             self._pending = None
-        id = self._sequence.sample(self._sampler)
+        id = self._sequence.sample(self.sampler)
         if self._sequence.context.model.vocabulary.is_end(id):
             return ()
         self._pending = id

@@ -75,6 +75,7 @@ buffer_type_device = _symbol(_base, "ggml_backend_buft_get_device", _POINTER, _P
 device_name = _symbol(_base, "ggml_backend_dev_name", _TEXT, _POINTER)
 device_description = _symbol(_base, "ggml_backend_dev_description", _TEXT, _POINTER)
 device_kind = _symbol(_base, "ggml_backend_dev_type", ctypes.c_int, _POINTER)
+device_properties = _symbol(_base, "ggml_backend_dev_get_props", None, _POINTER, _POINTER)
 device_buffer_type = _symbol(_base, "ggml_backend_dev_buffer_type", _POINTER, _POINTER)
 device_host_buffer_type = _symbol(_base, "ggml_backend_dev_host_buffer_type", _POINTER, _POINTER)
 device_count = _symbol(_ggml, "ggml_backend_dev_count", _SIZE)
@@ -114,6 +115,13 @@ def devices() -> tuple[Device, ...]:
         )
         for pointer in device_pointers()
     )
+
+
+def accelerators() -> tuple[Device, ...]:
+    """Devices that llama.cpp puts layers on, in its order: GPUs, or those within the processor if there is none."""
+    found = devices()
+    gpus = tuple(device for device in found if device.kind == "gpu")
+    return gpus or tuple(device for device in found if device.kind == "igpu")
 
 
 def buffer_types() -> dict[str, int]:

@@ -153,13 +153,16 @@ def load_model(
         return model
     if cancelled():
         raise Cancelled
-    raise _load_failure(file, log.reason(mark))
+    raise load_failure(file, log.reason(mark))
 
 
 def model_params(profile: Profile) -> tuple[Any, tuple[Any, ...]]:
-    """llama_model_params for a profile, and arrays they point to, which must live as long. Raises Failed."""
+    """llama_model_params for a profile, and arrays they point to, which must live as long. Raises Failed.
+
+    ``fit`` has been turned into figures before.
+    """
     params = llama_cpp.llama_model_default_params()
-    params.n_gpu_layers = -1 if profile.n_gpu_layers == "all" else profile.n_gpu_layers
+    params.n_gpu_layers = profile.n_gpu_layers if isinstance(profile.n_gpu_layers, int) else -1
     params.split_mode = SPLIT_MODES[profile.split_mode]
     params.main_gpu = profile.main_gpu
     params.load_mode = LOAD_MODES[profile.load_mode]
@@ -182,7 +185,8 @@ def lock_note(lines: list[str]) -> str:
     return "The weights could not be locked in RAM: the limit on locked memory (ulimit -l) is too low."
 
 
-def _load_failure(file: ModelFile, reason: str) -> Failed:
+def load_failure(file: ModelFile, reason: str) -> Failed:
+    """Why llama.cpp did not load the model, and what to do; ``reason`` is its last error."""
     name = printable(file.path.name)
     if "unknown model architecture" in reason:
         architecture = printable(file.header.architecture)
@@ -192,6 +196,12 @@ def _load_failure(file: ModelFile, reason: str) -> Failed:
             "Choose another model, or update pagewise: newer versions of llama.cpp know more architectures.",
         )
     lowered = reason.lower()
+    if any(word in lowered for word in ("regular expression", "regex", "bracket expression", "sub-expression")):
+        return Failed(
+            f"{name} could not be loaded with these tensor overrides",
+            f"llama.cpp cannot read the regular expression of one: {reason}.",
+            "Correct tensor_overrides in the profile.",
+        )
     if any(word in lowered for word in ("out of memory", "unable to allocate", "failed to allocate")):
         return Failed(
             f"{name} does not fit into memory",
@@ -212,7 +222,9 @@ def _tensor_split(profile: Profile) -> Any:
     return (ctypes.c_float * room)(*profile.tensor_split)
 
 
-class _Override(ctypes.Structure):
+class Override(ctypes.Structure):
+    """llama_model_tensor_buft_override."""
+
     _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
 
 
@@ -224,7 +236,7 @@ def parse_overrides(overrides: tuple[str, ...]) -> Any:
     limit = llama_cpp.llama_max_tensor_buft_overrides() - 1
     if len(overrides) > limit:
         raise Failed("There are too many tensor overrides", f"llama.cpp takes {limit} of them.", "Join some patterns.")
-    array = (_Override * (len(overrides) + 1))()
+    array = (Override * (len(overrides) + 1))()
     for entry, text in zip(array, overrides, strict=False):
         pattern, equals, name = text.rpartition("=")
         if not equals or not pattern or name not in known:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.buffers import buffer_lines
-from pagewise.engine.llamacpp.model import Model
+from pagewise.engine.llamacpp.model import Model, ModelFile
 from pagewise.engine.llamacpp.tensor import layout_is_known, tensor_at
 from pagewise.models.gguf import Tensor
 from pagewise.models.layers import INPUT, OUTPUT, layer_of
@@ -32,8 +32,22 @@ class _Home(NamedTuple):
     where: Where
 
 
-def placement(model: Model, load_lines: list[str]) -> Placement:
-    """Where the weights of ``model`` are; ``load_lines`` is the log of its load, used where ggml cannot be asked."""
+class Weights(Protocol):
+    """A model that llama.cpp has built, with memory or without."""
+
+    @property
+    def pointer(self) -> int: ...
+    @property
+    def file(self) -> ModelFile: ...
+    @property
+    def n_layer(self) -> int: ...
+
+
+def placement(model: Weights, load_lines: list[str], *, maps: bool = False) -> Placement:
+    """Where the weights of ``model`` are; ``load_lines`` is the log of its load, used where ggml cannot be asked.
+
+    ``maps``: of a model built without memory, what lies in plain RAM counts as mapped, as it will be.
+    """
     if not _can_ask():
         return _from_log(model, load_lines)
     homes: dict[int, _Home] = {}
@@ -46,7 +60,7 @@ def placement(model: Model, load_lines: list[str]) -> Placement:
             continue
         home = homes.get(buffer)
         if home is None:
-            home = homes[buffer] = _home(buffer)
+            home = homes[buffer] = _home(buffer, maps)
         layers.setdefault(layer_of(tensor.name), Counter())[home] += tensor.bytes
         buffers[home.device, home.buffer] += tensor.bytes
     if not layers:
@@ -78,7 +92,7 @@ def _unnamed(counted: Counter[tuple[str, str]], lines: list[str], homes: Iterabl
     return extra
 
 
-def _tensors(model: Model) -> list[Tensor]:
+def _tensors(model: Weights) -> list[Tensor]:
     return [tensor for header in model.file.headers for tensor in header.tensors]
 
 
@@ -89,7 +103,7 @@ def _can_ask() -> bool:
     return layout_is_known()
 
 
-def _home(buffer: int) -> _Home:
+def _home(buffer: int, maps: bool) -> _Home:
     name = library.buffer_name(buffer).decode(errors="replace")
     kind = library.buffer_type_of(buffer)
     device = library.buffer_type_device(kind)
@@ -97,7 +111,8 @@ def _home(buffer: int) -> _Home:
     on_device = (
         bool(device) and library.device_kind(device) in library.OWN_MEMORY and not library.buffer_is_host(buffer)
     )
-    return _Home("CPU" if not on_device else device_name, name, where_of(name, on_device))
+    where: Where = "mapped" if maps and library.buffer_is_host(buffer) else where_of(name, on_device)
+    return _Home("CPU" if not on_device else device_name, name, where)
 
 
 def where_of(buffer: str, on_device: bool) -> Where:
@@ -122,7 +137,7 @@ def _layer(name: str, homes: Counter[_Home]) -> LayerPlacement:
     )
 
 
-def _from_log(model: Model, lines: list[str]) -> Placement:
+def _from_log(model: Weights, lines: list[str]) -> Placement:
     """Without ggml's word: buffers from the log; the layers' place is known only if there is but one."""
     told = [line for line in buffer_lines(lines) if line.kind == "weights"]
     gpu = any(device.kind in ("gpu", "igpu") for device in library.devices())

@@ -20,6 +20,7 @@ class Vocabulary:
         self.n_tokens: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.fingerprint = fingerprint(header)
         self.add_bos: bool = llama_cpp.llama_vocab_get_add_bos(self._vocab)
+        self.add_eos: bool = llama_cpp.llama_vocab_get_add_eos(self._vocab)
         self.bos: int = llama_cpp.llama_vocab_bos(self._vocab)
         self.eos: int = llama_cpp.llama_vocab_eos(self._vocab)
         self._pieces: dict[int, bytes] = {}
@@ -30,13 +31,19 @@ class Vocabulary:
 
         Text that is not valid Unicode loses the offending characters to U+FFFD. No BOS is added.
         """
-        raw = text.encode("utf-8", errors="replace")
+        return self._ids(text.encode("utf-8", errors="replace"), add_special=False, parse_special=special)
+
+    def tokenize_document(self, raw: bytes) -> list[int]:
+        """Token ids of a text as it stands in a file, with what the model wants before its first token."""
+        return self._ids(raw, add_special=True, parse_special=False)
+
+    def _ids(self, raw: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         room = len(raw) + 16
         ids = (ctypes.c_int32 * room)()
-        count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), ids, room, False, special)
+        count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), ids, room, add_special, parse_special)
         if count < 0:
             ids = (ctypes.c_int32 * -count)()
-            count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), ids, -count, False, special)
+            count = llama_cpp.llama_tokenize(self._vocab, raw, len(raw), ids, -count, add_special, parse_special)
         return ids[:count]
 
     def piece(self, id: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from typing import Literal
 from pagewise.host.jobs.side_engine import SideEngine
 from pagewise.host.outlet import Outlet
 from pagewise.host.slot import EngineSlot
-from pagewise.jobs.base import JobProgress
+from pagewise.jobs.base import JobAnswer, JobProgress, JobWish
 from pagewise.messages import Event, Failure
 
 _PROGRESS_S = 0.1
@@ -19,6 +20,9 @@ _PROGRESS_S = 0.1
 
 class JobError(Exception):
     """The job cannot be done; ``failure`` says it to a person."""
+
+    cancelled = False
+    """Whether that is because it is not wanted any more."""
 
     def __init__(self, what: str, why: str, next: str) -> None:
         super().__init__(f"{what}: {why}")
@@ -36,15 +40,20 @@ class Job:
         engine_command: Sequence[str],
         engine_log: Path,
         is_idle: Callable[[], bool],
+        answers: dict[int, asyncio.Future[JobAnswer]],
     ) -> None:
+        """``answers``: what the engine of the conversation says to a job goes into the future under its id."""
         self.id = id
         self.slot = slot
         """The engine of the conversation."""
         self.is_idle = is_idle
         """Whether no turn and no load is under way."""
+        self.heed: Callable[[JobWish], None] = lambda wish: None
+        """What the job does with what the person wants of it meanwhile."""
         self._outlet = outlet
         self._engine_command = engine_command
         self._engine_log = engine_log
+        self._answers = answers
         self._told_at = 0.0
         self._phase = ""
 
@@ -61,6 +70,13 @@ class Job:
             return
         self._phase, self._told_at = phase, now
         self._outlet.send(JobProgress(self.id, phase, done, total, unit, detail))
+
+    def expect(self, id: int) -> asyncio.Future[JobAnswer]:
+        """What the engine of the conversation answers to job command ``id``. Never done if the engine ends."""
+        future: asyncio.Future[JobAnswer] = asyncio.get_running_loop().create_future()
+        self._answers[id] = future
+        future.add_done_callback(lambda _: self._answers.pop(id, None))
+        return future
 
     @asynccontextmanager
     async def side_engine(self) -> AsyncIterator[SideEngine]:

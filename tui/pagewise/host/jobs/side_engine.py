@@ -20,6 +20,8 @@ class SideEngine:
         self._command = tuple(command)
         self._log = log
         self._engine: Engine | None = None
+        self.hello: EngineHello | None = None
+        """What it said of itself, once it is up."""
         self._said: asyncio.Queue[Event | EngineDied] = asyncio.Queue()
 
     @property
@@ -49,6 +51,7 @@ class SideEngine:
                     "Install pagewise again on this machine.",
                 )
             )
+        self.hello = hello
 
     def send(self, command: Command) -> None:
         """Ask it for something."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from html import escape
 from importlib.resources import files
 
 from pagewise import __version__
 from pagewise.app.figures import NOT_KNOWN, count, duration, per_second, percent, rate, significant, size
-from pagewise.app.visible import visible_line
 from pagewise.messages import Loaded
 from pagewise.readings import LayerClock, Verdict, percentile
 from pagewise.record.reader import Record
+from pagewise.record.report.elements import facts, table, text
+from pagewise.record.report.flame import flame_section
+from pagewise.record.report.operators import operators_section
 from pagewise.record.report.summary import UNKNOWN, Clock, Sample, Subject, Summary, Turn
 from pagewise.record.report.svg import (
     MOST_COLUMNS,
@@ -38,6 +39,7 @@ _MOST_SUBJECTS = 12
 _FEW = 8
 """Of fewer values than that each one is written instead of a histogram."""
 _MOST_FAILURES = 50
+_MOST_PROFILES = 4
 
 
 def page(record: Record, summary: Summary) -> str:
@@ -49,6 +51,7 @@ def page(record: Record, summary: Summary) -> str:
         _turns(summary.turns),
         _distributions(summary),
         *_layers(summary.clocks),
+        _profiles(summary),
         *(_subject(subject) for subject in summary.subjects[:_MOST_SUBJECTS]),
         _left_out(summary.subjects[_MOST_SUBJECTS:]),
         _failures(summary),
@@ -72,12 +75,12 @@ def _heading(record: Record) -> str:
     words = (
         f"{begun} · {clock(record.length_ms / 1000)} long · recorded by pagewise {header.pagewise}, {header.command}"
     )
-    remark = f'<p class="warn">{_text(record.remark)}</p>' if record.remark else ""
+    remark = f'<p class="warn">{text(record.remark)}</p>' if record.remark else ""
     if record.unreadable:
         n = record.unreadable
         said = f"{count(n)} entries are of no kind that this pagewise knows; they are left out."
-        remark += f'<p class="warn">{_text(said)}</p>'
-    return f"<h1>pagewise report</h1><p class=muted>{_text(words)}</p>{remark}"
+        remark += f'<p class="warn">{text(said)}</p>'
+    return f"<h1>pagewise report</h1><p class=muted>{text(words)}</p>{remark}"
 
 
 def _machine(summary: Summary) -> str:
@@ -97,7 +100,7 @@ def _machine(summary: Summary) -> str:
     if summary.engine is not None:
         rows.append(("llama.cpp", summary.engine.llama_cpp))
         rows.append(("Its build", summary.engine.system_info))
-    return f"<h2>Machine</h2>{_facts(rows)}" if rows else ""
+    return f"<h2>Machine</h2>{facts(rows)}" if rows else ""
 
 
 def _model(at_s: float, loaded: Loaded) -> str:
@@ -118,7 +121,7 @@ def _model(at_s: float, loaded: Loaded) -> str:
         ),
         *(("Note", note) for note in model.notes),
     ]
-    return f"<h2>{_text(model.name)}</h2>{_facts(rows)}"
+    return f"<h2>{text(model.name)}</h2>{facts(rows)}"
 
 
 # ---- turns ----------------------------------------------------------------------------------------------------------
@@ -130,14 +133,14 @@ def _turns(turns: Sequence[Turn]) -> str:
     head = ("#", "at", "model", "prompt", "reused", "output", "TTFT", "TPOT", "p95 ITL", "decode", "end", "bound by")
     rows = [_turn(number, turn) for number, turn in enumerate(turns, 1)]
     last = next((turn.verdict for turn in reversed(turns) if turn.verdict is not None), None)
-    shown = _table(head, rows[-_TURNS:], _FIGURES)
+    shown = table(head, rows[-_TURNS:], _FIGURES)
     earlier = rows[:-_TURNS]
     more = ""
     if earlier:
         left = max(0, len(earlier) - _MOST_TURNS)
         note = f"; {count(left)} before them are in the tables only" if left else ""
         said = f"{count(len(earlier) - left)} earlier turns{note}"
-        more = f"<details><summary>{_text(said)}</summary>{_table(head, earlier[left:], _FIGURES)}</details>"
+        more = f"<details><summary>{text(said)}</summary>{table(head, earlier[left:], _FIGURES)}</details>"
     return f"<h2>Turns</h2>{_verdict(last, 'The last turn')}{shown}{more}"
 
 
@@ -164,11 +167,11 @@ def _turn(number: int, turn: Turn) -> Sequence[str]:
 def _verdict(verdict: Verdict | None, who: str) -> str:
     if verdict is None:
         return ""
-    steps = "".join(f"<li>{_text(step)}</li>" for step in verdict.reasoning)
+    steps = "".join(f"<li>{text(step)}</li>" for step in verdict.reasoning)
     chain = f"<details><summary>The whole reasoning</summary><ol>{steps}</ol></details>" if steps else ""
     return (
-        f'<div class="verdict"><p><b>{_text(who)} is bound by {_text(verdict.bound_by)}.</b> {_text(verdict.why)}</p>'
-        f"<p>{_text(verdict.advice)}</p>{chain}</div>"
+        f'<div class="verdict"><p><b>{text(who)} is bound by {text(verdict.bound_by)}.</b> {text(verdict.why)}</p>'
+        f"<p>{text(verdict.advice)}</p>{chain}</div>"
     )
 
 
@@ -178,10 +181,10 @@ def _distributions(summary: Summary) -> str:
     ttft = [timing.ttft_ms for timing in warm if timing.ttft_ms is not None]
     cold = [timing.ttft_ms for timing in timings if timing.cold and timing.ttft_ms is not None]
     tpot = [timing.tpot_ms for timing in warm if timing.tpot_ms is not None]
-    gaps = [gap for timing in timings for gap in timing.itl_ms]
+    gaps = [gap for timing in timings for gap in timing.counted_ms]
     parts = [
         _distribution("TTFT", "time to the first token, of warm turns", ttft),
-        f"<p class=muted>Cold turns, the first after a load: {_text(', '.join(map(duration, cold[:20])))}.</p>"
+        f"<p class=muted>Cold turns, the first after a load: {text(', '.join(map(duration, cold[:20])))}.</p>"
         if cold
         else "",
         _distribution("TPOT", "time per output token, a turn at a time, of warm turns", tpot),
@@ -197,9 +200,9 @@ def _distribution(name: str, what: str, values: Sequence[float]) -> str:
     marks = [(f"p{q}", value) for q in (50, 95, 99) if (value := percentile(ordered, q)) is not None]
     if len(ordered) < _FEW:
         said = ", ".join(duration(value) for value in ordered)
-        return f"<h3>{name} <small>{_text(what)}</small></h3><p>{_text(said)}</p>"
+        return f"<h3>{name} <small>{text(what)}</small></h3><p>{text(said)}</p>"
     n = f"{count(len(ordered))} values"
-    return f"<h3>{name} <small>{_text(what)}, {n}</small></h3>{histogram(ordered, _ms, f'{name} distribution', marks)}"
+    return f"<h3>{name} <small>{text(what)}, {n}</small></h3>{histogram(ordered, _ms, f'{name} distribution', marks)}"
 
 
 # ---- layers ---------------------------------------------------------------------------------------------------------
@@ -218,7 +221,7 @@ def _layers(clocks: Sequence[Clock]) -> Iterable[str]:
         half = percentile(totals, 50)
         yield (
             f"<h2>Layers × tokens</h2><p class=muted>{count(len(group))} sampled tokens, the median one took "
-            f"{_text(duration(half))}.{shared} Times are upper bounds: the probe waits after each layer.</p>"
+            f"{text(duration(half))}.{shared} Times are upper bounds: the probe waits after each layer.</p>"
             f"<h3>Time <small>ms of each layer</small></h3>"
             f"{heat_map([sample.clock.ms for sample in group], names, _ms, 'Time by layer and token', axis)}"
         )
@@ -236,13 +239,27 @@ def _pages(clock: LayerClock) -> Sequence[Value]:
     return [float(value) for value in clock.page_in_bytes]
 
 
+# ---- profiles -------------------------------------------------------------------------------------------------------
+
+
+def _profiles(summary: Summary) -> str:
+    """The last few flame graphs and operator profiles; nothing where none was taken."""
+    if not summary.stacks and not summary.operators:
+        return ""
+    parts = [flame_section(at_s, stacks) for at_s, stacks in summary.stacks[-_MOST_PROFILES:]]
+    parts += [operators_section(at_s, operators) for at_s, operators in summary.operators[-_MOST_PROFILES:]]
+    left = max(0, len(summary.stacks) - _MOST_PROFILES) + max(0, len(summary.operators) - _MOST_PROFILES)
+    more = f"<p class=muted>{count(left)} earlier ones are in the tables (--csv) only.</p>" if left else ""
+    return f"<h2>Profiles</h2>{''.join(parts)}{more}"
+
+
 # ---- over time ------------------------------------------------------------------------------------------------------
 
 
 def _subject(subject: Subject) -> str:
     samples = subject.samples
     times = [sample.at_s for sample in samples]
-    parts = [f"<h2>{_text(subject.title)} <small>{count(len(samples))} readings</small></h2>"]
+    parts = [f"<h2>{text(subject.title)} <small>{count(len(samples))} readings</small></h2>"]
     parts.append(_verdict(subject.verdict, "This process"))
     parts.append(
         _plot("Page-in", "read from disk", times, samples, [("page-in", 1, "page_in_bytes_s")], rate)
@@ -297,7 +314,7 @@ def _plot(
     known = [curve for curve in all_curves if any(value is not None for value in curve.values)]
     if not known:
         return ""
-    heading = f"<h3>{_text(title)} <small>{_text(what)}</small></h3>"
+    heading = f"<h3>{text(title)} <small>{text(what)}</small></h3>"
     if not any(value for curve in known for value in curve.values):
         return f"{heading}<p class=muted>0 at every reading.</p>"
     return heading + line_plot(times, known, label, title, scale=binary_ticks if label is _bytes else ticks)
@@ -310,7 +327,7 @@ def _residency(subject: Subject) -> str:
     columns = [[None if share == UNKNOWN else share / 2.54 for share in row.shares] for row in rows]
     axis = (clock(rows[0].at_s), clock(rows[-1].at_s))
     plot = heat_map(columns, rows[0].names, percent, "Layers in RAM over time", axis, top=100.0)
-    return f"<h3>Layers in RAM <small>share of each layer's bytes, by {_text(subject.method)}</small></h3>{plot}"
+    return f"<h3>Layers in RAM <small>share of each layer's bytes, by {text(subject.method)}</small></h3>{plot}"
 
 
 def _left_out(subjects: Sequence[Subject]) -> str:
@@ -326,7 +343,7 @@ def _failures(summary: Summary) -> str:
     if not summary.failures:
         return ""
     rows = [(clock(at_s), f.what, f.why, f.next) for at_s, f in summary.failures[-_MOST_FAILURES:]]
-    return f"<h2>Failures</h2>{_table(('at', 'what', 'why', 'next'), rows, frozenset({0}))}"
+    return f"<h2>Failures</h2>{table(('at', 'what', 'why', 'next'), rows, frozenset({0}))}"
 
 
 def _foot(record: Record) -> str:
@@ -334,7 +351,7 @@ def _foot(record: Record) -> str:
         "<footer><p>Questions, replies, system prompts, folders and the name of the machine are not on this page; what "
         "a failure said is, word by word. Of more readings than fit, lines show the highest of neighbours, maps the "
         "mean; <code>pagewise report --csv</code> writes them all. What each figure is made from: docs/numbers.md.</p>"
-        f"<p>Made by pagewise {_text(__version__)} from {_text(record.path.name)}.</p></footer>"
+        f"<p>Made by pagewise {text(__version__)} from {text(record.path.name)}.</p></footer>"
     )
 
 
@@ -343,24 +360,6 @@ def _moment(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (OverflowError, OSError, ValueError):
         return "at a time that is not known"
-
-
-def _facts(rows: Sequence[tuple[str, str]]) -> str:
-    return "<dl>" + "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in rows) + "</dl>"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: frozenset[int]) -> str:
-    def cells(row: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=n' if column in numbers else ''}>{_text(cell)}</{tag}>" for column, cell in enumerate(row)
-        )
-
-    lines = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead><tbody>{lines}</tbody></table></div>'
-
-
-def _text(value: str) -> str:
-    return escape(visible_line(value))
 
 
 def _ms(value: float) -> str:

@@ -13,8 +13,10 @@ from pagewise.readings import (
     LayerClock,
     Memory,
     MonitorSample,
+    OperatorProfile,
     Paging,
     Residency,
+    StackProfile,
     TurnTiming,
     Verdict,
     WatchedModel,
@@ -24,6 +26,9 @@ from pagewise.record.reader import Record
 Number = TypeVar("Number", int, float)
 UNKNOWN = 255
 """In a row of residency: it is not known how much of this layer is in RAM. 0 to 254 are shares, 254 all of it."""
+
+OF_MONITOR = 0
+"""The turn of a layer clock that a monitor saw: it is told of no turn."""
 
 
 class Sample(NamedTuple):
@@ -65,6 +70,8 @@ class Subject:
     method: str = ""
     verdict: Verdict | None = None
     """The last one that the monitor gave."""
+    clock: LayerClock | None = None
+    """The last one that the monitor gave of an engine of pagewise."""
 
 
 @dataclass
@@ -87,6 +94,8 @@ class Gap(NamedTuple):
     n_output: int
     kv_used: int
     step_ms: float
+    profiled: int
+    """1: it was computed node by node for an operator profile; in no distribution."""
 
 
 class Clock(NamedTuple):
@@ -108,6 +117,8 @@ class Summary:
     turns: list[Turn] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     clocks: list[Clock] = field(default_factory=list)
+    stacks: list[tuple[float, StackProfile]] = field(default_factory=list)
+    operators: list[tuple[float, OperatorProfile]] = field(default_factory=list)
     subjects: list[Subject] = field(default_factory=list)
     failures: list[tuple[float, Failure]] = field(default_factory=list)
     devices: Devices | None = None
@@ -147,10 +158,14 @@ class _Summarizing:
                 model = found.loads[-1][1].model.name if found.loads else ""
                 self._turns[id] = Turn(id, at_s, model)
                 found.turns.append(self._turns[id])
-            case messages.Tokens():
-                found.gaps.append(Gap(at_s, message.id, message.n_output, message.kv_used, message.step_ms))
+            case messages.Tokens() as out:
+                found.gaps.append(Gap(at_s, out.id, out.n_output, out.kv_used, out.step_ms, int(out.profiled)))
             case messages.Layers(id=id, clock=clock):
                 found.clocks.append(Clock(at_s, id, clock))
+            case messages.Stacks(profile=StackProfile() as stacks):
+                found.stacks.append((at_s, stacks))
+            case messages.Operators(profile=OperatorProfile() as operators):
+                found.operators.append((at_s, operators))
             case messages.Finished(id=id):
                 self._finished(at_s, message)
             case messages.Judged(id=id, verdict=verdict):
@@ -216,6 +231,10 @@ class _Summarizing:
     def _model(self, subject: Subject, at_s: float, sample: MonitorSample, model: WatchedModel) -> None:
         residency = model.residency[0] if model.residency else None
         subject.verdict = model.verdict or subject.verdict
+        clock = model.engine.clock if model.engine is not None else None
+        if clock is not None and clock != subject.clock:
+            subject.clock = clock
+            self.found.clocks.append(Clock(at_s, OF_MONITOR, clock))
         subject.samples.append(
             Sample(
                 at_s,
@@ -229,7 +248,7 @@ class _Summarizing:
                 _sum([device.used_bytes for device in sample.devices.devices]),
                 model.vram_bytes,
                 _sum([device.power_w for device in sample.devices.devices]),
-                model.server.decode_rate if model.server is not None else None,
+                model.decode_rate,
             )
         )
         _residency(subject, at_s, residency)

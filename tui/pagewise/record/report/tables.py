@@ -6,7 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from pagewise.app.profiler.flame import parse_folded
 from pagewise.app.visible import visible_line
+from pagewise.record.report.flame import public
 from pagewise.record.report.summary import UNKNOWN, Sample, Summary
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -17,9 +19,11 @@ TURNS = (
     "prefill_ms", "ttft_ms", "ttft_text_ms", "tpot_ms", "itl_p50_ms", "itl_p95_ms", "prefill_rate", "decode_rate",
     "bound_by",
 )  # fmt: skip
-TOKENS = ("at_s", "turn", "n_output", "kv_used", "step_ms")
+TOKENS = ("at_s", "turn", "n_output", "kv_used", "step_ms", "profiled")
 LAYERS = ("at_s", "turn", "token", "layer", "device", "ms", "page_in_bytes", "stalls")
 RESIDENCY = ("process", "at_s", "layer", "share")
+STACKS = ("at_s", "program", "pid", "tool", "rate_hz", "samples", "stack")
+OPERATORS = ("at_s", "token", "depth", "layer", "operator", "name", "device", "tensor", "type", "bytes", "ms")
 
 
 def tables(summary: Summary) -> dict[str, str]:
@@ -30,6 +34,8 @@ def tables(summary: Summary) -> dict[str, str]:
         "tokens.csv": _text(TOKENS, summary.gaps),
         "layers.csv": _text(LAYERS, _layers(summary)),
         "residency.csv": _text(RESIDENCY, _residency(summary)),
+        "stacks.csv": _text(STACKS, _stacks(summary)),
+        "operators.csv": _text(OPERATORS, _operators(summary)),
     }
 
 
@@ -90,6 +96,20 @@ def _residency(summary: Summary) -> Iterable[Sequence[object]]:
         for row in subject.residency:
             for name, share in zip(row.names, row.shares, strict=True):
                 yield subject.title, row.at_s, name, None if share == UNKNOWN else round(share / 254, 3)
+
+
+def _stacks(summary: Summary) -> Iterable[Sequence[object]]:
+    for at_s, profile in summary.stacks:
+        for stack in parse_folded(profile.folded):
+            frames = ";".join(public(frame) for frame in stack.frames)
+            yield at_s, profile.program, profile.pid, profile.tool, profile.rate_hz, stack.count, frames
+
+
+def _operators(summary: Summary) -> Iterable[Sequence[object]]:
+    for at_s, profile in summary.operators:
+        for node in profile.nodes:
+            of = (node.layer, node.operator, node.name, node.device, node.tensor, node.type, node.bytes, node.ms)
+            yield at_s, profile.token, profile.depth, *of
 
 
 def _at(values: Sequence[object], index: int) -> object:

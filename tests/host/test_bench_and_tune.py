@@ -1,0 +1,93 @@
+"""The yardstick and the tuner as jobs of a host with real engines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.host.talk import Talk, children
+from tests.synthetic import make_model
+
+from pagewise.client import HostClient
+from pagewise.jobs.base import JobFailed
+from pagewise.jobs.bench import Bench, Benched, BenchTest
+from pagewise.jobs.tune import Aim, FixKey, TakeBest, TrialEnded, Tune, Tuned
+from pagewise.messages import Stop
+from pagewise.settings import Profile
+
+AIM = Aim(n_prompt=32, n_output=16, depth=32)
+
+
+@pytest.fixture
+def plain() -> Profile:
+    return Profile(name="plain", model=str(make_model()), n_ctx=512, threads=1)
+
+
+@pytest.fixture
+async def real(own_folders: None) -> AsyncIterator[Talk]:
+    async with Talk(HostClient()) as talk:
+        yield talk
+
+
+async def test_two_profiles_are_measured_side_by_side(real: Talk, plain: Profile) -> None:
+    other = Profile(name="other", model=plain.model, n_ctx=512, threads=2)
+    tests = (BenchTest("prefill", 64), BenchTest("decode", 0, 8), BenchTest("chat", 16, 4, 32))
+    real.send(Bench(7, (plain, other), tests, repetitions=2))
+    done = await real.wait(Benched)
+    assert [model.profile.name for model in done.models] == ["plain", "other"]
+    assert [(row.model, row.test) for row in done.rows] == [(model, test) for model in (0, 1) for test in tests]
+    assert {len(row.samples) for row in done.rows} == {2}
+    assert done.models[0].threads == 1 and done.models[1].threads == 2
+
+
+async def test_a_cold_start_is_told_apart(real: Talk, plain: Profile) -> None:
+    real.send(Bench(7, (plain,), (BenchTest("decode", 0, 4),), repetitions=1, cold=True))
+    done = await real.wait(Benched)
+    assert done.models[0].cold_first_token_ms is not None
+    assert done.models[0].cold_first_token_ms > 0
+
+
+async def test_a_model_that_is_not_there_ends_the_job_with_its_reason(real: Talk, tmp_path: Path) -> None:
+    gone = Profile(name="gone", model=str(tmp_path / "gone.gguf"))
+    real.send(Bench(7, (gone,), (BenchTest("decode", 0, 4),)))
+    assert "gone.gguf" in (await real.wait(JobFailed)).failure.what
+    real.send(Tune(8, gone, AIM))
+    assert "gone.gguf" in (await real.wait(JobFailed)).failure.what
+
+
+async def test_a_tune_tells_each_trial_and_keeps_it(real: Talk, plain: Profile, tmp_path: Path) -> None:
+    real.send(Tune(7, plain, AIM, most_trials=3))
+    done = await real.wait(Tuned)
+    told = [event.trial for event in real.all(TrialEnded)]
+    assert tuple(told) == done.trials
+    assert told[0].outcome == "start" and told[0].tpot_ms
+    assert 1 <= len(told) - 1 <= 3
+    assert done.best in told
+    (ledger,) = (tmp_path / "state" / "pagewise" / "tune").iterdir()
+    assert len(ledger.read_bytes().splitlines()) == len(told) - 1
+
+
+async def test_a_tune_can_be_ended_early_with_the_best_so_far(real: Talk, plain: Profile) -> None:
+    real.send(Tune(7, plain, AIM, most_trials=100))
+    await real.wait(TrialEnded)
+    real.send(FixKey(7, "threads"))
+    real.send(TakeBest(7))
+    done = await real.wait(Tuned)
+    assert len(done.trials) <= 3
+
+
+async def test_stopping_a_tune_leaves_no_engine(real: Talk, plain: Profile) -> None:
+    real.send(Tune(7, plain, AIM))
+    await real.wait(TrialEnded)
+    real.send(Stop(7))
+    failed = await real.wait(JobFailed)
+    assert failed.cancelled
+    assert real.client.pid is not None and children(real.client.pid) == []
+
+
+async def test_what_is_fixed_is_not_touched(real: Talk, plain: Profile) -> None:
+    keys = tuple(key for key in Profile.__struct_fields__ if key != "flash_attention")
+    real.send(Tune(7, plain, AIM, fixed=keys))
+    done = await real.wait(Tuned)
+    assert all("flash_attention" in " ".join(trial.changes) for trial in done.trials[1:])

@@ -1,0 +1,202 @@
+"""The search on tables whose best is known."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from tests.tuner.table import Cell, Grid, TableMeter
+
+from pagewise.failure import Failure
+from pagewise.jobs.tune import Aim, Trial
+from pagewise.settings import Profile
+from pagewise.tuner.facts import Facts
+from pagewise.tuner.move import Move
+from pagewise.tuner.search import Cannot, Found, Search, Wishes
+
+AIM = Aim("chat", n_prompt=1024, n_output=32, depth=1024)
+START = Profile(name="start", threads=8, threads_batch=8, n_ubatch=512, flash_attention="on")
+
+
+def facts(**changes: Any) -> Facts:
+    known: dict[str, Any] = {
+        "physical_cores": 8,
+        "logical_cores": 16,
+        "devices": (),
+        "n_layer": 16,
+        "is_mixture": False,
+        "bytes_per_token": 10**9,
+        "kv_bytes_at_depth": 10**8,
+        "repackable_bytes": 0,
+        "model_bytes": 10**9,
+        "available_bytes": 10**10,
+        "ram_peak": None,
+    }
+    return Facts(**{**known, **changes})
+
+
+def grid(tpot: Any, ttft: Any, noise: float = 0.01, seed: int = 1) -> Grid:
+    """Samples scatter by ``noise`` around what the two functions of the keys give; None cannot run.
+
+    There are so many of each that their means do not differ where the functions do not.
+    """
+    source = random.Random(seed)
+    cells = []
+    for threads in (1, 2, 4, 6, 8, 16):
+        for batch in (4, 8, 16):
+            for ubatch in (256, 512, 1024):
+                for flash in ("on", "off"):
+                    keys = {
+                        "threads": threads,
+                        "threads_batch": batch,
+                        "n_ubatch": ubatch,
+                        "flash_attention": flash,
+                        "load_mode": "auto",
+                    }
+                    time, first = tpot(keys), ttft(keys)
+                    samples = (
+                        ()
+                        if time is None
+                        else tuple((first * source.gauss(1, noise), time * source.gauss(1, noise)) for _ in range(400))
+                    )
+                    cells.append(Cell(keys, samples, 400.0))
+    return Grid("a table", "none", 1024, 32, 1024, 8, 16, 10**9, 10**8, 10**9, True, {}, tuple(cells))
+
+
+def search(
+    table: Grid,
+    seed: int = 0,
+    wishes: Wishes | None = None,
+    most: int = 15,
+    told: list[Trial] | None = None,
+    **more: Any,
+) -> tuple[Found, TableMeter]:
+    meter = TableMeter(table, seed)
+    kept: list[Trial] = [] if told is None else told
+    found = asyncio.run(
+        Search(
+            meter,
+            START,
+            more.pop("aim", AIM),
+            more.pop("facts", facts()),
+            wishes or Wishes(),
+            lambda trial, best, left: kept.append(trial),
+            most_trials=most,
+            only=lambda move: meter.holds(move, START),
+            **more,
+        ).run()
+    )
+    return found, meter
+
+
+def bandwidth_bound(keys: dict[str, Any]) -> float:
+    """Fastest at 4 threads, and without flash attention."""
+    wait = {1: 160.0, 2: 90.0, 4: 60.0, 6: 63.0, 8: 80.0, 16: 140.0}[keys["threads"]]
+    return wait * (0.9 if keys["flash_attention"] == "off" else 1.0)
+
+
+def prefill(keys: dict[str, Any]) -> float:
+    return 4000.0 / keys["threads_batch"] * (1.0 if keys["n_ubatch"] == 512 else 1.05)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_finds_the_best_of_a_table_within_three_per_cent(seed: int) -> None:
+    found, _ = search(grid(bandwidth_bound, prefill, seed=seed), seed)
+    keys = {"threads": found.best.profile.threads, "flash_attention": found.best.profile.flash_attention}
+    assert bandwidth_bound(keys) <= 1.03 * 54.0
+    assert len([trial for trial in found.trials if trial.outcome != "start"]) <= 15
+    assert found.gain.low > 1.0
+
+
+def test_a_table_without_differences_keeps_the_start() -> None:
+    kept = 0
+    for seed in range(20):
+        found, _ = search(grid(lambda keys: 60.0, lambda keys: 500.0, noise=0.03, seed=seed), seed)
+        kept += found.best.number == 0
+    assert kept >= 17
+
+
+def test_noise_larger_than_the_gain_is_said_instead_of_guessed() -> None:
+    said = 0
+    for seed in range(10):
+        slightly = lambda keys: 60.0 - (keys["threads"] == 4)  # noqa: E731
+        found, _ = search(grid(slightly, lambda keys: 500.0, noise=0.3, seed=seed), seed)
+        said += found.best.number == 0
+    assert said >= 8
+
+
+def test_a_configuration_that_dies_is_one_lost_trial() -> None:
+    def dies(keys: dict[str, Any]) -> float | None:
+        return None if keys["flash_attention"] == "off" else bandwidth_bound(keys)
+
+    found, _ = search(grid(dies, prefill))
+    assert [trial.outcome for trial in found.trials].count("failed") >= 1
+    assert found.best.profile.threads == 4
+    assert found.best.profile.flash_attention == "on"
+
+
+def test_what_the_person_fixes_stays() -> None:
+    found, _ = search(grid(bandwidth_bound, prefill), wishes=Wishes(["threads"]))
+    assert {trial.profile.threads for trial in found.trials} == {8}
+    assert found.best.profile.flash_attention == "off"
+
+
+def test_a_chat_may_not_pay_for_its_rate_with_a_late_first_token() -> None:
+    def late(keys: dict[str, Any]) -> float:
+        return 500.0 if keys["flash_attention"] == "on" else 900.0
+
+    found, _ = search(grid(bandwidth_bound, late))
+    assert found.best.profile.flash_attention == "on"
+
+
+def test_long_prompts_look_at_the_first_token_alone() -> None:
+    aim = Aim("long-prompts", n_prompt=1024, n_output=32, depth=0)
+    found, _ = search(grid(bandwidth_bound, prefill), aim=aim)
+    assert found.best.profile.threads_batch == 16
+    assert found.best.profile.threads == 8
+
+
+def test_enough_ends_it_with_the_best_so_far() -> None:
+    wishes = Wishes()
+    told: list[Trial] = []
+
+    class Watching(list[Trial]):
+        def append(self, trial: Trial) -> None:
+            told.append(trial)
+            wishes.enough = len(told) > 2
+
+    found, _ = search(grid(bandwidth_bound, prefill), wishes=wishes, told=Watching())
+    assert len(found.trials) == 3
+
+
+def test_a_start_that_cannot_run_ends_it_with_its_reason() -> None:
+    with pytest.raises(Cannot, match="could not run"):
+        search(grid(lambda keys: None, prefill))
+
+
+def test_ruled_out_profiles_are_never_measured() -> None:
+    table = grid(bandwidth_bound, prefill)
+
+    class Planned(TableMeter):
+        async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
+            return Failure("No", "It does not fit.", "Take less.") if profile.flash_attention == "off" else None
+
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            assert profile.flash_attention == "on"
+            return await super().measure(profile, aim, thorough)
+
+    meter = Planned(table, 0)
+    run = Search(meter, START, AIM, facts(), Wishes(), lambda *_: None, only=lambda move: meter.holds(move, START))
+    found = asyncio.run(run.run())
+    assert "ruled out" in {trial.outcome for trial in found.trials}
+    assert found.best.profile.threads == 4
+
+
+def test_what_an_earlier_tune_found_is_tried_first_and_what_lost_is_not_tried_again() -> None:
+    table = grid(bandwidth_bound, prefill)
+    first = Move((("threads", 4), ("flash_attention", "off")), "earlier", 2.0, cheap=True)
+    found, _ = search(table, first=[first])
+    assert found.trials[1].changes == ("threads: 8 → 4", "flash_attention: on → off")
+    assert found.trials[1].outcome == "better"

@@ -1,0 +1,1 @@
+"""The switcher of profiles: their plans, their fields, their quant levels."""

@@ -1,0 +1,171 @@
+"""Measures profiles one beside the other, and watches the machine while it does."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]  # it ships no types
+
+from pagewise.bench.anchor import Anchor
+from pagewise.host.jobs.job import Job
+from pagewise.host.jobs.yardstick import Yardstick, drop_from_cache
+from pagewise.instruments.devices import DevicesInstrument
+from pagewise.instruments.other_load import OtherLoad
+from pagewise.instruments.processor import processor_name
+from pagewise.jobs.bench import Bench, Benched, BenchModel, BenchRow, BenchTest
+from pagewise.jobs.measure import Measured
+from pagewise.messages import EngineHello, Loaded, ModelInfo
+from pagewise.models.gguf import read_header
+from pagewise.models.split import part_paths
+from pagewise.settings import Profile
+
+_ANCHOR_TOKENS = 8
+_ANCHOR_TIMES = 3
+_MOST_WAITS = 3
+_WAIT_S = 5.0
+_BUSY_CORES = 0.25
+"""Other programs that keep more than this busy are named."""
+
+
+async def run(command: Bench, job: Job) -> None:
+    """Measure all tests on all profiles; a profile that cannot be loaded ends the job with its reason."""
+    bench = _Bench(command, job)
+    await bench.run()
+    job.send(bench.answer())
+
+
+class _Bench:
+    def __init__(self, command: Bench, job: Job) -> None:
+        self._command = command
+        self._job = job
+        self._models: list[BenchModel] = []
+        self._rows: list[BenchRow] = []
+        self._notes: list[str] = []
+        self._hello: EngineHello | None = None
+        self._done = 0
+        self._total = len(command.profiles) * len(command.tests) * command.repetitions
+
+    async def run(self) -> None:
+        """Profiles that fit into memory together are measured in turns, the others one after the other."""
+        profiles = self._command.profiles
+        together = len(profiles) > 1 and _fit_together(profiles)
+        if len(profiles) > 1 and not together:
+            self._notes.append(
+                "The profiles do not fit into memory together: they were measured one after the other, "
+                "and a machine that changes its speed in between changes their ratio."
+            )
+        groups = [profiles] if together else [(profile,) for profile in profiles]
+        for group in groups:
+            async with AsyncExitStack() as stack:
+                yardsticks = [await stack.enter_async_context(Yardstick(self._job)) for _ in group]
+                first = len(self._models)
+                for profile, yardstick in zip(group, yardsticks, strict=True):
+                    self._models.append(await self._loaded(profile, yardstick))
+                await self._measure(first, yardsticks)
+        # In the order that was asked for: all tests of a profile together.
+        self._rows.sort(key=lambda row: (row.model, self._command.tests.index(row.test)))
+
+    async def _loaded(self, profile: Profile, yardstick: Yardstick) -> BenchModel:
+        loaded = await yardstick.load(profile)
+        assert loaded is not None
+        self._hello = yardstick.hello
+        cold = None
+        if self._command.cold:
+            await yardstick.clear()
+            cold = await self._cold(profile, loaded.model)
+            loaded = await yardstick.load(profile)
+            assert loaded is not None
+        return _described(loaded, cold)
+
+    def answer(self) -> Benched:
+        """What was measured."""
+        return Benched(
+            self._command.id,
+            tuple(self._models),
+            tuple(self._rows),
+            self._hello.llama_cpp if self._hello else "",
+            processor_name(),
+            self._hello.devices if self._hello else (),
+            tuple(self._notes),
+        )
+
+    async def _cold(self, profile: Profile, model: ModelInfo) -> float:
+        """ms from the begin of a load from disk to the first token."""
+        self._job.progress(f"{profile.name}, cold", 0, 1)
+        for part in part_paths(read_header(Path(model.path))):
+            await asyncio.to_thread(drop_from_cache, part)
+        async with Yardstick(self._job) as yardstick:
+            loaded = await yardstick.load(profile)
+            assert loaded is not None
+            first = await yardstick.measure(BenchTest("chat", 16, 1))
+        assert first.ttft_ms is not None
+        return loaded.total_ms + first.ttft_ms
+
+    async def _measure(self, first: int, yardsticks: list[Yardstick]) -> None:
+        """All tests; each repetition goes round the yardsticks, whose models are those from ``first`` on."""
+        anchor = Anchor(await self._anchored(yardsticks[0]))
+        for test in self._command.tests:
+            for yardstick in yardsticks:
+                await yardstick.measure(test)
+            load = OtherLoad([each.pid for each in yardsticks if each.pid is not None])
+            discarded, drift = 0, 0.0
+            for attempt in range(_MOST_WAITS + 1):
+                samples: list[list[Measured]] = [[] for _ in yardsticks]
+                for repetition in range(self._command.repetitions):
+                    for yardstick, kept in zip(yardsticks, samples, strict=True):
+                        name = yardstick.profile.name if yardstick.profile is not None else ""
+                        done = self._done + repetition * len(samples)
+                        self._job.progress(f"{name}: {title(test)}", done, self._total)
+                        kept.append(await yardstick.measure(test))
+                drift = anchor.drift(await self._anchored(yardsticks[0]))
+                if anchor.holds(drift) or attempt == _MOST_WAITS:
+                    break
+                discarded += self._command.repetitions
+                self._job.progress(f"the machine has drifted by {drift:+.0%}: waiting", self._done, self._total)
+                await asyncio.sleep(_WAIT_S)
+            self._done += self._command.repetitions * len(yardsticks)
+            cores = load.cores()
+            for place, kept in enumerate(samples):
+                self._rows.append(BenchRow(first + place, test, tuple(kept), drift, cores, discarded))
+            self._judge(test, drift, cores, holds=anchor.holds(drift))
+
+    async def _anchored(self, yardstick: Yardstick) -> list[float]:
+        test = BenchTest("decode", 0, _ANCHOR_TOKENS)
+        return [float((await yardstick.measure(test)).decode_ns or 0) for _ in range(_ANCHOR_TIMES)]
+
+    def _judge(self, test: BenchTest, drift: float, cores: float | None, *, holds: bool) -> None:
+        if not holds:
+            off = f"the machine was {drift:+.0%} off and did not come back"
+            self._notes.append(f"{title(test)}: {off}; do not trust it.")
+        if cores is not None and cores > _BUSY_CORES:
+            self._notes.append(f"{title(test)}: other programs kept {cores:.1f} cores busy meanwhile.")
+
+
+def _fit_together(profiles: tuple[Profile, ...]) -> bool:
+    """Whether half of what is free holds all of their files; on a device nobody can say before the load."""
+    try:
+        files = [Path(profile.model).expanduser().stat().st_size for profile in profiles if profile.model != "guide"]
+    except OSError:
+        return False
+    wanted = any(profile.n_gpu_layers != 0 for profile in profiles)
+    return (
+        not (wanted and DevicesInstrument().sample(None).devices) and sum(files) < psutil.virtual_memory().available / 2
+    )
+
+
+def title(test: BenchTest) -> str:
+    """The test in a word."""
+    size = f"{test.n_prompt}+{test.n_output}" if test.test == "chat" else str(test.n_prompt or test.n_output)
+    return f"{test.test} {size}" + (f" at {test.depth}" if test.depth else "")
+
+
+def _described(loaded: Loaded, cold_ms: float | None) -> BenchModel:
+    model = loaded.model
+    same = {
+        field: getattr(model, field)
+        for field in BenchModel.__struct_fields__
+        if field not in ("profile", "cold_first_token_ms", "load_ms")
+    }
+    return BenchModel(profile=loaded.profile, load_ms=loaded.total_ms, cold_first_token_ms=cold_ms, **same)

@@ -1,0 +1,129 @@
+"""One candidate beside the best one known: pairs of measurements until it is clear which is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from pagewise.bench.spread import Ratio
+from pagewise.failure import Failure
+from pagewise.jobs.measure import Measured
+from pagewise.jobs.tune import Aim, Outcome
+from pagewise.settings import Profile
+from pagewise.tuner.cost import cost_ms
+from pagewise.tuner.noise import Noise
+
+_DROPPED = 0.08
+_ALIKE = 0.015
+_WORTH = 0.015
+_SOONER = 1.05
+_PAIRS_CHEAP, _PAIRS_LOADED = 5, 3
+
+
+class TrialFailed(Exception):
+    """This configuration could not be measured; others can."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+class Taken(NamedTuple):
+    """One measurement, and what was really in force for it."""
+
+    measured: Measured
+    threads: int
+    threads_batch: int
+    n_ubatch: int
+    flash_attention: bool
+    memory_bytes: int | None
+    device_bytes: int | None
+
+
+class Meter(Protocol):
+    """Measures configurations: a real engine, or a recorded table of one."""
+
+    async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Taken:
+        """One sample. ``thorough``: with all of the aim's tokens, else with a part of them. Raises TrialFailed."""
+        ...
+
+    async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
+        """Why it cannot fit, found without loading it; None if it may."""
+        ...
+
+
+class Compared(NamedTuple):
+    """How a candidate did."""
+
+    outcome: Outcome
+    gain: Ratio | None
+    pairs: int
+    taken: Taken | None
+    """The candidate's last measurement."""
+    failure: Failure | None = None
+
+
+async def compare(
+    meter: Meter,
+    best: Profile,
+    candidate: Profile,
+    aim: Aim,
+    ttft_bound_ms: float | None,
+    noise: Noise,
+    *,
+    cheap: bool,
+    is_over: Callable[[], bool],
+    on_pair: Callable[[int], Awaitable[None]] | None = None,
+) -> Compared:
+    """Measure the two in turns. A candidate that is much worse at first sight is dropped after one pair."""
+    logs: list[float] = []
+    sooner: list[float] = []
+    most = _PAIRS_CHEAP if cheap else _PAIRS_LOADED
+    taken: Taken | None = None
+    gain: Ratio | None = None
+    outcome: Outcome = "same"
+    for pair in range(most):
+        try:
+            # Turn about, so that neither side is always the one that comes after a change.
+            if pair % 2:
+                taken = await meter.measure(candidate, aim, False)
+                base = await meter.measure(best, aim, False)
+            else:
+                base = await meter.measure(best, aim, False)
+                taken = await meter.measure(candidate, aim, False)
+        except TrialFailed as error:
+            return Compared("failed", gain, len(logs), None, error.failure)
+        logs.append(_log_ratio(cost_ms(aim, base.measured, ttft_bound_ms), cost_ms(aim, taken.measured, ttft_bound_ms)))
+        sooner.append(_log_ratio(base.measured.ttft_ms or 0.0, taken.measured.ttft_ms or 0.0))
+        gain = noise.interval(logs)
+        outcome = _outcome(gain, len(logs), most)
+        if outcome != "same" or _is_alike(gain) or is_over():
+            break
+    noise.learn(logs)
+    if outcome == "same" and aim.goal == "chat":
+        first = noise.interval(sooner)
+        if first.value >= _SOONER and first.low > 1.0:
+            outcome = "better"
+    return Compared(outcome, gain, len(logs), taken)
+
+
+def _outcome(gain: Ratio, pairs: int, most: int) -> Outcome:
+    if pairs == 1 and gain.value < 1 - _DROPPED and gain.high < 1.0:
+        return "dropped"
+    if gain.high < 1.0:
+        return "worse"
+    if pairs > 1 and gain.low > 1.0 and gain.value > 1 + _WORTH:
+        return "better"
+    # At the end of all pairs a likely gain is taken: the last comparison with the start decides whether it was one.
+    if pairs == most and gain.value > 1 + _WORTH and gain.low > 0.99:
+        return "better"
+    return "same"
+
+
+def _is_alike(gain: Ratio) -> bool:
+    return gain.low > 1 - _ALIKE and gain.high < 1 + _ALIKE
+
+
+def _log_ratio(base: float, candidate: float) -> float:
+    return math.log(base / candidate) if base > 0 and candidate > 0 else 0.0

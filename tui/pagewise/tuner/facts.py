@@ -1,0 +1,45 @@
+"""What is known of machine and model before and between trials: the ground for what is tried next."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Device(Struct, frozen=True):
+    """One accelerator."""
+
+    name: str
+    free_bytes: int | None
+    """With what the model itself holds given back."""
+    bytes_per_s: float | None
+    """Memory bandwidth, if it is known."""
+
+
+class Facts(Struct, frozen=True):
+    """Counts, bytes, bytes a second."""
+
+    physical_cores: int
+    logical_cores: int
+    devices: tuple[Device, ...]
+    n_layer: int
+    is_mixture: bool
+    """Whether it has experts that are routed to."""
+    bytes_per_token: int
+    """Weights read for one token."""
+    kv_bytes_at_depth: int
+    """Of the KV cache, read for one token at the depth of the aim."""
+    repackable_bytes: int
+    """Weights that llama.cpp would copy into another layout of the processor's."""
+    model_bytes: int
+    available_bytes: int
+    """RAM that can be taken, with what the model itself holds given back."""
+    ram_peak: float | None
+    """Bytes a second that RAM gives at most; None while it is not known."""
+    streamed_bytes: int = 0
+    """Read from disk for each token, because they do not fit."""
+
+    def ram_share(self, tpot_ms: float | None) -> float | None:
+        """Of the RAM's peak, what a token that takes so long uses; None where it cannot be said."""
+        if not self.ram_peak or not tpot_ms or self.devices:
+            return None
+        return (self.bytes_per_token + self.kv_bytes_at_depth) / (tpot_ms / 1000) / self.ram_peak

@@ -1,0 +1,278 @@
+"""From a start to the best configuration that few trials can find."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from pagewise.bench.spread import Ratio, paired_ratio
+from pagewise.failure import Failure
+from pagewise.jobs.tune import Aim, Trial
+from pagewise.settings import Profile
+from pagewise.tuner.comparison import Compared, Meter, Taken, TrialFailed, compare
+from pagewise.tuner.cost import bound_for, cost_ms
+from pagewise.tuner.facts import Facts
+from pagewise.tuner.move import Move, described, signature
+from pagewise.tuner.moves import Standing, moves
+from pagewise.tuner.noise import Noise
+
+_FIRST_SAMPLES = 3
+_LAST_PAIRS = 5
+_MOST_LAST_PAIRS = 9
+_SOONER = 1.05
+_PLACES = frozenset(
+    {"n_gpu_layers", "tensor_overrides", "tensor_split", "split_mode", "main_gpu", "repack", "load_mode"}
+)
+"""Keys that change where weights are: what was tried before such a change says little behind it."""
+
+
+class Found(NamedTuple):
+    """What a search ended with."""
+
+    start: Trial
+    best: Trial
+    trials: tuple[Trial, ...]
+    gain: Ratio
+    """The best beside the start, measured again."""
+    pairs: int
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class Cannot(Exception):
+    """There is nothing to search: the start itself cannot be measured."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+class Wishes:
+    """What the person asks for while a search goes on."""
+
+    def __init__(self, fixed: Collection[str] = ()) -> None:
+        self.fixed = set(fixed)
+        """Keys that are not to be changed any more."""
+        self.enough = False
+        """End with the best so far."""
+
+
+class Search:
+    """Climbs from the start, one change at a time; the rules say which, and each is measured beside the best."""
+
+    def __init__(
+        self,
+        meter: Meter,
+        start: Profile,
+        aim: Aim,
+        facts: Facts,
+        wishes: Wishes,
+        on_trial: Callable[[Trial, Trial, int], None],
+        *,
+        most_trials: int = 15,
+        most_seconds: float | None = None,
+        first: Sequence[Move] = (),
+        rejected: Collection[tuple[object, ...]] = (),
+        only: Callable[[Move], bool] = lambda move: True,
+    ) -> None:
+        """``on_trial`` is told each trial, the best so far and how many are left. ``first``: moves from earlier
+        tunes, tried before all others; ``rejected``: signatures of profiles that lost in them. ``only``: whether a
+        move may be tried at all.
+        """
+        self._meter, self._aim, self._facts, self._wishes = meter, aim, facts, wishes
+        self._on_trial = on_trial
+        self._most_trials = most_trials
+        self._until = None if most_seconds is None else time.monotonic() + most_seconds
+        self._first = list(first)
+        self._rejected = set(rejected)
+        self._only = only
+        self._noise = Noise()
+        self._start_profile = start
+        self._tried: set[tuple[tuple[str, object], ...]] = set()
+        self._seen: set[tuple[object, ...]] = {signature(start)}
+        self._trials: list[Trial] = []
+        self._bound: float | None = None
+
+    async def run(self) -> Found:
+        """Raises Cannot."""
+        start = await self._measure_start()
+        best = start
+        while self._count < self._most_trials and not self._is_over:
+            move = self._next(best)
+            if move is None:
+                break
+            best = await self._try(move, best)
+        return await self._verified(start, best)
+
+    @property
+    def noise(self) -> float:
+        """How much two measurements of the same differ, as a share."""
+        return self._noise.sigma
+
+    @property
+    def _count(self) -> int:
+        return sum(trial.outcome not in ("start", "ruled out") for trial in self._trials)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._wishes.enough or (self._until is not None and time.monotonic() > self._until)
+
+    async def _measure_start(self) -> Trial:
+        began = time.monotonic()
+        refused = await self._meter.ruled_out(self._start_profile, self._aim)
+        if refused is not None:
+            raise Cannot(refused)
+        try:
+            taken = [await self._meter.measure(self._start_profile, self._aim, False) for _ in range(_FIRST_SAMPLES)]
+        except TrialFailed as error:
+            raise Cannot(error.failure) from error
+        # The first one has warmed the machine.
+        used = sorted(taken[1:], key=lambda each: each.measured.tpot_ms or 0.0)
+        self._bound = bound_for(self._aim, used[0].measured)
+        trial = self._trial(0, self._start_profile, (), "where you are", used[0], time.monotonic() - began)
+        trial = msgspec.structs.replace(trial, outcome="start", pairs=len(used))
+        self._standing = self._standing_of(trial, used[0])
+        self._tell(trial, trial)
+        return trial
+
+    def _next(self, best: Trial) -> Move | None:
+        earlier = [move for move in self._first if move.alters(best.profile)]
+        self._first = []
+        for move in [*earlier, *moves(self._standing, self._facts, self._aim)]:
+            after = signature(move.applied(best.profile))
+            if move.changes in self._tried or after in self._seen or after in self._rejected:
+                continue
+            if move.keys & self._wishes.fixed or not self._only(move):
+                continue
+            return move
+        return None
+
+    async def _try(self, move: Move, best: Trial) -> Trial:
+        began = time.monotonic()
+        profile = move.applied(best.profile)
+        self._tried.add(move.changes)
+        self._seen.add(signature(profile))
+        changes = described(self._standing.in_force, move.changes)
+        number = len(self._trials)
+        refused = await self._meter.ruled_out(profile, self._aim)
+        if refused is not None:
+            trial = Trial(number, profile, changes, move.why, "ruled out", failure=refused)
+            self._tell(trial, best)
+            return best
+        done = await compare(
+            self._meter,
+            best.profile,
+            profile,
+            self._aim,
+            self._bound,
+            self._noise,
+            cheap=move.cheap,
+            is_over=lambda: self._wishes.enough,
+        )
+        trial = self._compared(number, profile, changes, move.why, done, time.monotonic() - began)
+        if done.outcome == "better" and done.taken is not None:
+            best = trial
+            self._standing = self._standing_of(trial, done.taken)
+            if move.keys & _PLACES:
+                self._tried.clear()
+        self._tell(trial, best)
+        return best
+
+    def _compared(
+        self, number: int, profile: Profile, changes: tuple[str, ...], why: str, done: Compared, seconds: float
+    ) -> Trial:
+        trial = self._trial(number, profile, changes, why, done.taken, seconds)
+        return msgspec.structs.replace(
+            trial,
+            outcome=done.outcome,
+            gain=done.gain.value if done.gain else None,
+            low=done.gain.low if done.gain else None,
+            high=done.gain.high if done.gain else None,
+            pairs=done.pairs,
+            failure=done.failure,
+        )
+
+    def _trial(
+        self, number: int, profile: Profile, changes: tuple[str, ...], why: str, taken: Taken | None, seconds: float
+    ) -> Trial:
+        if taken is None:
+            return Trial(number, profile, changes, why, "failed", seconds=seconds)
+        measured = taken.measured
+        return Trial(
+            number,
+            profile,
+            changes,
+            why,
+            "same",
+            ttft_ms=measured.ttft_ms,
+            tpot_ms=measured.tpot_ms,
+            prefill_rate=measured.prefill_rate,
+            cost=cost_ms(self._aim, measured, self._bound),
+            memory_bytes=taken.memory_bytes,
+            device_bytes=taken.device_bytes,
+            seconds=seconds,
+        )
+
+    def _standing_of(self, trial: Trial, taken: Taken) -> Standing:
+        return Standing(
+            trial.profile,
+            taken.threads,
+            taken.threads_batch,
+            taken.n_ubatch,
+            taken.flash_attention,
+            trial.tpot_ms,
+            trial.ttft_ms,
+            self._bound,
+        )
+
+    def _tell(self, trial: Trial, best: Trial) -> None:
+        self._trials.append(trial)
+        self._on_trial(trial, best, max(0, self._most_trials - self._count))
+
+    async def _verified(self, start: Trial, best: Trial) -> Found:
+        if best is start:
+            return self._found(start, start, Ratio(1.0, 1.0, 1.0), 0, [])
+        costs: tuple[list[float], list[float]] = ([], [])
+        firsts: tuple[list[float], list[float]] = ([], [])
+        gain = sooner = Ratio(1.0, 0.0, float("inf"))
+        # Two looks and no more: one at every pair would find a difference by chance sooner or later.
+        for pairs in (_LAST_PAIRS, _MOST_LAST_PAIRS):
+            while len(costs[0]) < pairs:
+                try:
+                    for side, profile in enumerate((start.profile, best.profile)):
+                        measured = (await self._meter.measure(profile, self._aim, True)).measured
+                        costs[side].append(cost_ms(self._aim, measured, self._bound))
+                        firsts[side].append(measured.ttft_ms or 0.0)
+                except TrialFailed as error:
+                    note = f"The best one could not be measured again ({error.failure.what}): the start stays."
+                    return self._found(start, start, Ratio(1.0, 1.0, 1.0), len(costs[1]), [note])
+            gain = paired_ratio(*costs) or gain
+            sooner = paired_ratio(*firsts) or sooner
+            if gain.is_clear or self._wishes.enough:
+                break
+        pairs = len(costs[0])
+        if gain.high < 1.0:
+            note = f"Measured again, the best one was no better ({gain.value:.3f}×): the start stays."
+            return self._found(start, start, Ratio(1.0, 1.0, 1.0), pairs, [note])
+        if gain.is_clear:
+            return self._found(start, best, gain, pairs, [])
+        if self._aim.goal == "chat" and sooner.low > 1.0 and sooner.value >= _SOONER:
+            note = f"The rate is the same; the first token comes {sooner.value:.2f}× as soon."
+            return self._found(start, best, gain, pairs, [note])
+        note = (
+            f"No difference can be told: {gain.value:.3f}× with an interval of {gain.low:.3f} to {gain.high:.3f}, "
+            f"where two measurements of the same scatter by {self._noise.sigma:.1%}. "
+            "The start stays; on a quieter machine there may be more to find."
+        )
+        return self._found(start, start, gain, pairs, [note])
+
+    def _found(self, start: Trial, best: Trial, gain: Ratio, pairs: int, notes: list[str]) -> Found:
+        reasons = tuple(
+            f"{', '.join(trial.changes)}: {trial.gain:.2f}×, {trial.why}"
+            for trial in self._trials
+            if trial.outcome == "better" and trial.gain is not None and trial.number <= best.number
+        )
+        return Found(start, best, tuple(self._trials), gain, pairs, reasons, tuple(notes))
