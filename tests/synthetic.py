@@ -17,14 +17,14 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-Architecture = Literal["llama", "gemma3", "mamba", "lfm2", "mystery"]
+Architecture = Literal["llama", "gemma3", "mamba", "lfm2", "ernie4_5-moe", "mystery"]
 Weights = Literal["F32", "F16", "Q8_0"]
 
 _TYPE_NUMBER = {"F32": 0, "F16": 1, "Q8_0": 8}
 _FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7}
 _ALIGNMENT = 32
 _CHUNK = 1 << 22
-_VERSION = 3
+_VERSION = 4
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -55,7 +55,11 @@ class Shape:
     heavy_layer: int | None = None
     """This layer's matrices are F32, whatever the others are."""
     n_expert: int = 0
-    """Experts of each layer of a mixture, of which two answer each token; llama only."""
+    """Experts of each layer of a mixture; llama and ernie4_5-moe only."""
+    n_expert_used: int = 2
+    """Of these, how many answer each token."""
+    skew: float = 0.0
+    """How unevenly the router chooses (ernie4_5-moe): deviation of the bias of each expert, in mean probabilities."""
     gain: float = 1.0
     extra: tuple[tuple[str, int | str], ...] = ()
     """More metadata, such as that of a split."""
@@ -184,7 +188,9 @@ def _metadata(shape: Shape) -> dict[str, Any]:
         "attention.layer_norm_rms_epsilon": 1e-5,
     }
     if shape.n_expert:
-        own |= {"expert_count": shape.n_expert, "expert_used_count": 2}
+        own |= {"expert_count": shape.n_expert, "expert_used_count": shape.n_expert_used}
+    if arch == "ernie4_5-moe":
+        own |= {"expert_feed_forward_length": shape.n_ff, "interleave_moe_layer_step": 1}
     if arch == "gemma3":
         own |= {
             "attention.sliding_window": shape.sliding_window,
@@ -276,6 +282,8 @@ def _layer(shape: Shape, layer: int) -> Iterator[_Tensor]:
     yield _Tensor("ffn_norm.weight", (embd,), "F32", "ones")
     if shape.n_expert:
         yield _Tensor("ffn_gate_inp.weight", (embd, shape.n_expert), "F32")
+        if arch == "ernie4_5-moe":
+            yield _Tensor("exp_probs_b.bias", (shape.n_expert,), "F32", "bias")
         yield _Tensor("ffn_gate_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
         yield _Tensor("ffn_up_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
         yield _Tensor("ffn_down_exps.weight", (shape.n_ff, embd, shape.n_expert), kind)
@@ -291,6 +299,9 @@ def _data(tensor: _Tensor, shape: Shape, random: np.random.Generator) -> Iterato
         return
     if tensor.fill == "decay":
         yield (-np.exp(random.uniform(-2.0, 1.0, tensor.n_weights))).astype(np.float32).tobytes()
+        return
+    if tensor.fill == "bias":
+        yield (random.standard_normal(tensor.n_weights) * shape.skew / tensor.n_weights).astype(np.float32).tobytes()
         return
     scale = shape.gain / np.sqrt(tensor.shape[0]) if tensor.name != "token_embd.weight" else 1.0
     silent = len(SPECIAL_TOKENS) * tensor.shape[0] if tensor.fill == "output" and shape.never_ends else 0

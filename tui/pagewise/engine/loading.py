@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pagewise.engine.channel import Events, Interrupt
+from pagewise.engine.dead_pages import drop_copied
 from pagewise.engine.failures import Cancelled, Failed
+from pagewise.engine.foreseen import foresee
 from pagewise.engine.llamacpp.buffers import context_buffers, kv_bytes_per_token
 from pagewise.engine.llamacpp.context import Context
+from pagewise.engine.llamacpp.homes import homes
 from pagewise.engine.llamacpp.log import log
 from pagewise.engine.llamacpp.model import ModelFile, load_model, lock_note, open_model_file, parse_overrides
 from pagewise.engine.llamacpp.placement import bytes_per_token, offloaded, placement, repacked
@@ -26,6 +29,7 @@ from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProg
 from pagewise.models.gguf import printable
 from pagewise.models.quant import FILE_TYPES
 from pagewise.settings import Profile
+from pagewise.trace import trace
 
 _PROGRESS_S = 0.05
 _GUESSED = 1024
@@ -121,22 +125,28 @@ class Loader:
             self._progress(id, "weights", int(share * total), total)
             return not self._interrupt.raised
 
-        model = load_model(source.file, profile, progress=progress, cancelled=lambda: self._interrupt.raised)
+        foreseen = foresee(source.file, profile)
+        placed = foreseen.profile
+        trace.model(str(source.file.path))
+        with foreseen.loading():
+            model = load_model(source.file, placed, progress=progress, cancelled=lambda: self._interrupt.raised)
         load_ms = (time.perf_counter() - began) * 1000
         streaming = None
         try:
             began = time.perf_counter()
             self._progress(id, "context", 0, 0)
             places = placement(model, log.since(mark))
-            streaming = Streaming.wanted(model, places.layers, profile)
-            context = Context(model, profile, self._interrupt.flag, streaming.callback if streaming else None)
+            at = homes(model, places.layers)
+            streaming = Streaming.wanted(model, at, placed, foreseen)
+            drop_copied(source.file, at)
+            context = Context(model, placed, self._interrupt.flag, streaming.callback if streaming else None)
         except Exception:
             if streaming is not None:
                 streaming.close()
             model.free()
             raise
         prompts = Prompts(model.vocabulary, model.chat_template, self._templates)
-        notes = [source.note, lock_note(log.since(mark)), places.note, prompts.try_template()]
+        notes = [source.note, *foreseen.notes, lock_note(log.since(mark)), places.note, prompts.try_template()]
         running = Running(
             model,
             context,
@@ -149,9 +159,9 @@ class Loader:
         )
         try:
             self._progress(id, "warm", 0, 0)
-            if streaming is not None:
-                streaming.settle(context)
-            running.warm()
+            if streaming is None or not streaming.active:
+                # Else the first prompt is the pass that reads the file.
+                running.warm()
             if self._interrupt.raised:
                 raise Cancelled
         except Exception:

@@ -8,6 +8,7 @@ from pagewise.engine.channel import Arrived, CommandReader, Events, Interrupt
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.template import TemplateProcess
 from pagewise.engine.loading import Loader
+from pagewise.engine.process import LOG_VARIABLE
 from pagewise.engine.profiling import Asked
 from pagewise.engine.turn import Turn
 from pagewise.messages import (
@@ -23,6 +24,7 @@ from pagewise.messages import (
     Quit,
     Release,
 )
+from pagewise.trace import trace
 
 
 def run(commands: int, events: int) -> None:
@@ -34,6 +36,7 @@ def run(commands: int, events: int) -> None:
     reader = CommandReader(commands, interrupt, asked.ask)
     reader.start()
     library.start()
+    trace.open(os.environ.get(LOG_VARIABLE))
     engine = _Engine(Events(events), interrupt, templates, asked)
     while True:
         arrived = reader.arrived.get()
@@ -87,6 +90,7 @@ class _Engine:
         """Let go of all memory and end the template process."""
         self._loader.release()
         self._templates.close()
+        trace.close()
         os._exit(0)
 
     def _hello(self) -> None:

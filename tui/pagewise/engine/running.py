@@ -6,6 +6,7 @@ import ctypes
 from typing import NamedTuple
 
 from pagewise.engine.failures import Failed
+from pagewise.engine.file_watch import FileWatch
 from pagewise.engine.llamacpp.context import Context, restore_state, state_of, threads_of
 from pagewise.engine.llamacpp.decode import Aborted, Sequence
 from pagewise.engine.llamacpp.model import Model
@@ -54,17 +55,22 @@ class Running:
         self.cold = True
         """No turn has been answered since the weights were loaded."""
         self._page_in = _page_in(model, placement)
+        self.file_watch = FileWatch(model.file)
         self._grain = _grain(model, placement)
         self._take(context)
 
     def _take(self, context: Context) -> None:
         self.context = context
         streaming = self.streaming
-        self.sequence = Sequence(
-            context, PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=bool(streaming)), streaming
-        )
+        if streaming is not None:
+            streaming.attach(context)
+        pieces = PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=self._streams)
+        self.sequence = Sequence(context, pieces, streaming)
         self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
         self.operators = OperatorProbe(context)
+
+    def _streams(self) -> bool:
+        return self.streaming is not None and self.streaming.active
 
     def set_live(self, profile: Profile) -> None:
         """Sampling, threads and probe of ``profile`` are in force from the next token on."""
@@ -85,14 +91,17 @@ class Running:
         held = self.take_cache()
         self.context.free()
         try:
-            context = Context(self.model, profile, stop_flag, follower)
+            context = Context(self.model, self._shaped(profile), stop_flag, follower)
         except Failed:
-            self._take(Context(self.model, former, stop_flag, follower))
+            self._take(Context(self.model, self._shaped(former), stop_flag, follower))
             self.put_cache(held)
             raise
         self.profile = profile
         self._take(context)
         self.put_cache(held)
+
+    def _shaped(self, profile: Profile) -> Profile:
+        return profile if self.streaming is None else self.streaming.shaped(profile)
 
     @property
     def usable(self) -> bool:

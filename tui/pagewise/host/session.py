@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pagewise import __version__
+from pagewise.host.damage import DamageSearch
 from pagewise.host.jobs.jobs import Jobs
 from pagewise.host.judge import Judge
 from pagewise.host.loads import Loads
@@ -72,6 +73,7 @@ class Session:
         self._turns = Turns(self._slot, outlet, self._judge, lambda: self._loads.engine_for_turn())
         self._loads = Loads(self._slot, outlet, self._turns, self._judge.on_loaded, over.set)
         self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle)
+        self._damage = DamageSearch(lambda failure: outlet.send(Notice(failure)))
         self._monitor: MonitorFeed | None = None
         self._watchdog = Watchdog(self._owed, limits or Limits())
 
@@ -115,6 +117,7 @@ class Session:
         self._judge.close()
         self._sampler.stop()
         await self._profiler.close()
+        self._damage.close()
         await self._slot.end()
 
     def _watch(self, command: Monitor) -> None:
@@ -145,6 +148,7 @@ class Session:
             self._turns.proceed()
 
     def _on_lost(self, engine: Engine) -> None:
+        self._damage.after(engine.end)
         self._loads.on_lost(engine)
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
