@@ -30,6 +30,14 @@ class Group(NamedTuple):
     def peak(self) -> int:
         return int((self.path / ("memory.max_usage_in_bytes" if self.version == 1 else "memory.peak")).read_text())
 
+    def forget_peak(self) -> None:
+        """Count the peak anew, where the kernel lets it be (version 1, and version 2 from Linux 6.12 on)."""
+        name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
+        try:
+            (self.path / name).write_text("0")
+        except OSError:
+            return
+
     def oom_kills(self) -> int:
         text = (self.path / ("memory.oom_control" if self.version == 1 else "memory.events")).read_text()
         return int(dict(line.split() for line in text.splitlines())["oom_kill"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from pagewise import messages
-from pagewise.readings import LayerClock, Snapshot, TurnTiming, Verdict, percentile
+from pagewise.readings import LayerClock, Snapshot, Streaming, TurnTiming, Verdict, percentile
 
 PAGE_IN_SAMPLES = 240
 CLOCK_SAMPLES = 256
@@ -27,6 +27,8 @@ class Readout:
         self.clocks: deque[LayerClock] = deque(maxlen=CLOCK_SAMPLES)
         """Of the probed tokens since the load, oldest first."""
         self.verdict: Verdict | None = None
+        self.streaming: Streaming | None = None
+        """What of the model file is kept and what is streamed; None while the engine has not said."""
         self.timing: TurnTiming | None = None
         """Of the last turn that ended."""
         self.kv_used: int | None = None
@@ -48,6 +50,8 @@ class Readout:
             case messages.Layers(clock=clock):
                 self.clock = clock
                 self.clocks.append(clock)
+            case messages.Streamed(streaming=streaming):
+                self.streaming = streaming
             case messages.Judged(verdict=verdict):
                 self.verdict = verdict
             case messages.Finished(timing=timing) if timing is not None:
@@ -79,6 +83,7 @@ class Readout:
         self.model = None
         self.clock = None
         self.verdict = None
+        self.streaming = None
         self.kv_used = None
         self.revision += 1
 
@@ -155,6 +160,7 @@ class Readout:
         self.clock = None
         self.clocks.clear()
         self.verdict = None
+        self.streaming = None
         self.timing = None
         self.kv_used = 0
         self._warm.clear()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pagewise.engine.channel import Events, Interrupt
 from pagewise.engine.dead_pages import drop_copied
+from pagewise.engine.disk_rate import DiskRate
 from pagewise.engine.failures import Cancelled, Failed
 from pagewise.engine.foreseen import foresee
 from pagewise.engine.llamacpp.buffers import context_buffers, kv_bytes_per_token
@@ -25,7 +26,7 @@ from pagewise.engine.running import Held, Running
 from pagewise.engine.streaming import Streaming
 from pagewise.guide.cache import provide
 from pagewise.guide.files import GuideError
-from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo
+from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo, Streamed
 from pagewise.models.gguf import printable
 from pagewise.models.quant import FILE_TYPES
 from pagewise.settings import Profile
@@ -68,7 +69,13 @@ class Loader:
             return _CANCELLED
         self.released = None
         self._events.send(Loaded(id, profile, info, really, (time.perf_counter() - began) * 1000))
+        self._tell_streaming()
         return None
+
+    def _tell_streaming(self) -> None:
+        streaming = self.running.streaming if self.running is not None else None
+        if streaming is not None and streaming.active and (news := streaming.news()) is not None:
+            self._events.send(Streamed(news))
 
     def release(self) -> None:
         """Let go of the model and its memory."""
@@ -128,6 +135,7 @@ class Loader:
         foreseen = foresee(source.file, profile)
         placed = foreseen.profile
         trace.model(str(source.file.path))
+        disk = DiskRate()
         with foreseen.loading():
             model = load_model(source.file, placed, progress=progress, cancelled=lambda: self._interrupt.raised)
         load_ms = (time.perf_counter() - began) * 1000
@@ -137,7 +145,7 @@ class Loader:
             self._progress(id, "context", 0, 0)
             places = placement(model, log.since(mark))
             at = homes(model, places.layers)
-            streaming = Streaming.wanted(model, at, placed, foreseen)
+            streaming = Streaming.wanted(model, at, placed, foreseen, disk.bytes_per_s())
             drop_copied(source.file, at)
             context = Context(model, placed, self._interrupt.flag, streaming.callback if streaming else None)
         except Exception:

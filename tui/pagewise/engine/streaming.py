@@ -53,8 +53,16 @@ _GB = 1e9
 class Streaming:
     """Goes along with every evaluation of one model. ``close`` it before the model is freed."""
 
-    def __init__(self, model: Model, homes: Mapping[str, Where], profile: Profile, foreseen: Foreseen) -> None:
-        """``homes``: where each tensor is."""
+    def __init__(
+        self,
+        model: Model,
+        homes: Mapping[str, Where],
+        profile: Profile,
+        foreseen: Foreseen,
+        disk_bytes_s: float | None = None,
+    ) -> None:
+        """``homes``: where each tensor is. ``disk_bytes_s``: how fast the disk was when the file was loaded."""
+        self._disk_bytes_s = disk_bytes_s
         mapped = frozenset(name for name, where in homes.items() if where == "mapped")
         self.n_ubatch = foreseen.profile.n_ubatch
         self._layout: Layout = layout(model.file.headers, mapped)
@@ -91,11 +99,18 @@ class Streaming:
         self._tokens = 0
 
     @classmethod
-    def wanted(cls, model: Model, homes: Mapping[str, Where], profile: Profile, foreseen: Foreseen) -> Streaming | None:
+    def wanted(
+        cls,
+        model: Model,
+        homes: Mapping[str, Where],
+        profile: Profile,
+        foreseen: Foreseen,
+        disk_bytes_s: float | None = None,
+    ) -> Streaming | None:
         """For a model with mapped weights, where it can be done here and the profile does not forbid it; else None."""
         if profile.placement == "off" or not can_follow() or "mapped" not in homes.values() or why_not(model.file):
             return None
-        streaming = cls(model, homes, profile, foreseen)
+        streaming = cls(model, homes, profile, foreseen, disk_bytes_s)
         blind = streaming._layout.experts is not None and not can_read_choices()
         if not streaming._layout.blocks or room_for_file() is None or blind:
             return None
@@ -348,7 +363,7 @@ class Streaming:
     def _reading(self) -> Reading:
         hand, plan = self._hand, self.plan
         kept, streamed = self._bytes()
-        bandwidth = hand.readers.bandwidth if hand is not None else None
+        bandwidth = (hand.readers.bandwidth if hand is not None else None) or self._disk_bytes_s
         inside = hand.streamer.inside() if hand is not None else set()
         compute_s = None
         if self._token_s is not None and self._token_waited_s is not None:

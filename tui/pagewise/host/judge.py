@@ -13,7 +13,7 @@ from pagewise.host.turn import Turn
 from pagewise.instruments.counters import Counts, rate
 from pagewise.instruments.system import physical_cores
 from pagewise.messages import Judged, ModelInfo
-from pagewise.readings import Snapshot, TurnTiming
+from pagewise.readings import Snapshot, Streaming, TurnTiming
 from pagewise.verdict.evidence import Evidence
 from pagewise.verdict.rules import judge
 from pagewise.verdict.tiers import Peak, tiers
@@ -31,6 +31,7 @@ class Judge:
         self._peaks = Peaks()
         self._available: int | None = None
         self._device_peak: float | None = None
+        self._streaming: Streaming | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -39,6 +40,7 @@ class Judge:
 
     def on_loaded(self, model: ModelInfo) -> None:
         """A model is in force: its thread count says which peak will be asked for."""
+        self._streaming = None
         self._peaks.want(model.threads)
         task = asyncio.create_task(self._ask_device())
         self._tasks.add(task)
@@ -50,6 +52,10 @@ class Judge:
         if snapshot.memory.limit_bytes is not None:
             self._available = min(self._available, snapshot.memory.limit_bytes)
         self._peaks.on_snapshot(snapshot, idle)
+
+    def on_streamed(self, streaming: Streaming) -> None:
+        """What the engine says of weights that it streams."""
+        self._streaming = streaming
 
     def on_finished(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> None:
         """Judge a turn that has just ended."""
@@ -92,6 +98,8 @@ class Judge:
             other_cores=max(0.0, box - engine) if box is not None and engine is not None else None,
             gpu_busy_pct=_gpu_busy(turn),
             file_bytes=model.file_bytes,
+            n_params=model.n_params,
+            streaming=self._streaming,
             ram_available_bytes=self._available,
         )
 
