@@ -18,10 +18,11 @@ from typing import IO, Any, Literal
 import numpy as np
 
 Architecture = Literal["llama", "gemma3", "mamba", "lfm2", "ernie4_5-moe", "mystery"]
-Weights = Literal["F32", "F16", "Q8_0"]
+Weights = Literal["F32", "F16", "Q8_0", "Q4_K", "Q6_K", "Q4_K_M"]
 
-_TYPE_NUMBER = {"F32": 0, "F16": 1, "Q8_0": 8}
-_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7}
+_TYPE_NUMBER = {"F32": 0, "F16": 1, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14}
+_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K": 15, "Q6_K": 18, "Q4_K_M": 15}
+_BLOCK = {"F32": (1, 4), "F16": (1, 2), "Q8_0": (32, 34), "Q4_K": (256, 144), "Q6_K": (256, 210)}
 _ALIGNMENT = 32
 _CHUNK = 1 << 22
 _VERSION = 4
@@ -67,6 +68,10 @@ class Shape:
 
 class _Tensor:
     def __init__(self, name: str, shape: tuple[int, ...], weights: Weights, fill: str = "random") -> None:
+        if weights == "Q4_K_M":
+            # As llama-quantize does, nearly: some matrices are worth more bits.
+            better = name.startswith(("attn_v", "ffn_down"))
+            weights = "Q6_K" if better or name == "output.weight" else "Q4_K"
         self.name, self.shape, self.weights, self.fill = name, shape, weights, fill
 
     @property
@@ -75,9 +80,8 @@ class _Tensor:
 
     @property
     def bytes(self) -> int:
-        return (
-            {"F32": 4, "F16": 2}[self.weights] * self.n_weights if self.weights != "Q8_0" else self.n_weights * 34 // 32
-        )
+        weights, size = _BLOCK[self.weights]
+        return self.n_weights // weights * size
 
 
 def make_model(shape: Shape | None = None, /, **changes: Any) -> Path:
@@ -308,6 +312,9 @@ def _data(tensor: _Tensor, shape: Shape, random: np.random.Generator) -> Iterato
     if tensor.weights == "Q8_0":
         yield from _q8_0(tensor.n_weights, scale, silent, random)
         return
+    if tensor.weights in _K_QUANTS:
+        yield from _k_quant(tensor, scale, silent, random)
+        return
     dtype = np.float32 if tensor.weights == "F32" else np.float16
     for start in range(0, tensor.n_weights, _CHUNK):
         values = random.standard_normal(min(_CHUNK, tensor.n_weights - start), np.float32) * np.float32(scale)
@@ -326,4 +333,27 @@ def _q8_0(n_weights: int, scale: float, silent: int, random: np.random.Generator
         blocks["q"] = random.integers(-128, 128, (count, 32), np.int8)
         if silent > start:
             blocks["d"][: (silent - start) // 32] = scale / 73.9 * 1e-4
+        yield blocks.tobytes()
+
+
+_K_QUANTS = {
+    # Where the scales lie in a block, and the deviation of a weight whose other bits are random, in its scale.
+    "Q4_K": (np.dtype([("d", "<f2"), ("m", "<f2"), ("rest", "u1", 140)]), 257.0),
+    "Q6_K": (np.dtype([("rest", "u1", 208), ("d", "<f2")]), 1367.0),
+}
+_MEAN_OF_Q4 = 7.5
+
+
+def _k_quant(tensor: _Tensor, scale: float, silent: int, random: np.random.Generator) -> Iterator[bytes]:
+    block, deviation = _K_QUANTS[tensor.weights]
+    for start in range(0, tensor.n_weights, _CHUNK):
+        count = min(_CHUNK, tensor.n_weights - start) // 256
+        blocks = np.empty(count, block)
+        blocks["d"] = scale / deviation
+        if tensor.weights == "Q4_K":
+            blocks["m"] = _MEAN_OF_Q4 * scale / deviation
+        blocks["rest"] = random.integers(0, 256, blocks["rest"].shape, np.uint8)
+        if silent > start:
+            for name in set(block.names or ()) - {"rest"}:
+                blocks[name][: (silent - start) // 256] = 0
         yield blocks.tobytes()

@@ -13,6 +13,7 @@ from pagewise.engine.llamacpp.context import threads_of
 from pagewise.engine.llamacpp.model import ModelFile
 from pagewise.engine.llamacpp.plan import plan_context
 from pagewise.engine.llamacpp.unread import unread
+from pagewise.engine.memory import available_bytes
 from pagewise.placement.available import room_for_file
 from pagewise.placement.file_system import not_steerable
 from pagewise.placement.plan import layout
@@ -48,7 +49,8 @@ def foresee(file: ModelFile, profile: Profile) -> Foreseen:
     room = room_for_file()
     tensors = frozenset(tensor.name for header in file.headers for tensor in header.tensors)
     layers = layout(file.headers, tensors)
-    room = room_within(room, profile)
+    # Elsewhere than on Linux only to say what cannot be done.
+    room = room_within(available_bytes() if room is None else room, profile)
     if room is None or layers.bytes <= _CLEARLY * room:
         return Foreseen(profile)
     if profile.n_gpu_layers != 0 and any(device.kind in ("gpu", "igpu") for device in library.devices()):

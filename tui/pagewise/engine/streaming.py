@@ -44,6 +44,8 @@ _HELD_BACK = 32 * 1024 * 1024
 """What the kernel took is left to it, so much at a time, and twice as much if that was not enough."""
 _MOST_HELD_BACK = 0.5
 _STALLS = 4
+_UNSEEN = 3
+"""Tokens after which a router must have been seen."""
 _SETTLED = 0.8
 _EXPERTS_LEAST = 0.02
 """Of all experts, room for so many at least: where the rest of the model leaves less, that is streamed too."""
@@ -88,10 +90,14 @@ class Streaming:
         self._stalls = 0
         self._trouble: Failure | None = None
         self._told_trouble = False
+        self._hopeless = False
+        self._routed = False
         self._listening = False
         self._lent = False
         """Whether the callback is on the scheduler for this evaluation: the context was made without it."""
         self._n_tokens = 0
+        self._evaluated = 0
+        """Tokens since memory was looked at."""
         self._began_s = 0.0
         self._waited_s = 0.0
         self._token_s: float | None = None
@@ -199,6 +205,7 @@ class Streaming:
             self._follower.lend(self._context)
             self._lent = not self._context.followed
         self._n_tokens = n_tokens
+        self._evaluated += n_tokens
         self._began_s = time.monotonic()
         self._waited_s = 0.0
         if self._hand is None or not self.active:
@@ -226,6 +233,9 @@ class Streaming:
                 hand.experts.end()
             if not self._follower.followed and self._follower.learnt:
                 hand.streamer.sweep()
+            if self._layout.experts is not None and not self._routed and self._tokens > _UNSEEN:
+                self._give_up("What the routers of this model choose is not seen in its graph")
+                return
             self._waited_s += hand.waited_s
         if self._n_tokens == 1:
             self._took(now - self._began_s, max(0.0, self._waited_s))
@@ -248,6 +258,7 @@ class Streaming:
             self._hand.done(step)
 
     def _chosen(self, layer: str, counts: Counter[int], n_tokens: int) -> None:
+        self._routed = True
         if self._hand is not None and self._hand.experts is not None:
             self._hand.experts.chosen(layer, counts, n_tokens)
 
@@ -295,7 +306,9 @@ class Streaming:
         """Where the kernel has taken what was kept, it is read again; where it had to, less is kept for a while."""
         # Of the computing thread alone: the readers stall for a living.
         stalls = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
-        stalled, self._stalls = stalls - self._stalls > _STALLS, stalls
+        # Each token reads a row of the embeddings, which may lie on two pages that nobody has read yet.
+        expected = _STALLS + 2 * self._evaluated
+        stalled, self._stalls, self._evaluated = stalls - self._stalls > expected, stalls, 0
         short = self._pressure.is_short()
         if not self.active or self._hand is None:
             return
@@ -321,7 +334,7 @@ class Streaming:
         """Take a plan for this much room into force."""
         self._room = room
         self._roomier = 0
-        if room >= self._layout.bytes and self._hand is None:
+        if self._hopeless or (room >= self._layout.bytes and self._hand is None):
             self._follower.active = False
             return
         hand = self._take_in_hand()
@@ -343,13 +356,21 @@ class Streaming:
             try:
                 self._hand = _InHand(self._model, self._layout, self._n_used, self._locks)
             except OSError as error:
-                self._follower.active = False
-                self._trouble = self._trouble or Failure(
-                    "The model is larger than memory and its layers cannot be streamed",
-                    f"The system says: {error.strerror or error}. It is paged as the kernel likes, which is slower.",
-                    "A sandbox may forbid the calls (madvise, readahead); a smaller quant that fits is faster anyway.",
-                )
+                self._give_up(f"The system says: {error.strerror or error}")
         return self._hand
+
+    def _give_up(self, why: str) -> None:
+        """Leave all paging to the kernel."""
+        self._follower.active = False
+        self._hopeless = True
+        if self._hand is not None:
+            self._hand.close()
+            self._hand = None
+        self._trouble = Failure(
+            "The model is larger than memory and its layers cannot be streamed",
+            f"{why}. It is paged as the kernel likes, which is slower.",
+            "A sandbox may forbid the calls (madvise, readahead); a smaller quant that fits is faster anyway.",
+        )
 
     def _bytes(self) -> tuple[int, int]:
         """Bytes that are kept, and that are not."""
@@ -432,6 +453,9 @@ class _InHand:
                 file.steer()
             for part, start, end in layers.rows:
                 self._files[part].rows_only(start, end)
+            block = next((block for block in layers.blocks if not block.pinned), layers.blocks[0])
+            if not self._files[block.part].gives_back(block.start, block.end):
+                raise OSError(0, "what is dropped of the file stays in memory; another program may have it mapped")
         except OSError:
             self._close_files()
             raise

@@ -24,6 +24,10 @@ _HALF_LIFE = 512.0
 _PIECE = 2 * GRANULE
 """A slice is read in pieces of this size, so that several threads share a large one."""
 _HUGE_SCORE = 1e200
+_COUNTED_TOKENS = 200
+"""What was missed is a share of this many tokens, or half of them."""
+_LEAST_TOKENS = 32
+"""Fewer say too little of what routers like."""
 
 
 class Slice(NamedTuple):
@@ -123,17 +127,17 @@ class Experts:
         self._again: set[int] = set()
         self._needed: frozenset[int] = frozenset()
         self._fill = 0
+        self._seen_tokens = 0
         self._inside = 0
         self._leaving = 0
         """Of what is inside, those that are being dropped."""
         self._room = 0
         self._slack = 0
         self.foresight = Foresight(len(experts.layers), experts.n_expert, n_used)
-        self.chosen_count = 0
-        """Experts that were needed so far, and of these …"""
-        self.missed_count = 0
+        self.chosen_count = 0.0
+        """Experts that single tokens have needed, of late, and of these …"""
+        self.missed_count = 0.0
         """… those that were not there."""
-        self.missed_bytes = 0
         self.waited_s = 0.0
         """Time that the computing thread has waited for experts, all in all."""
         readers.sources += [self._take_now]
@@ -164,6 +168,7 @@ class Experts:
     def begin(self, n_tokens: int) -> None:
         """An evaluation is about to begin."""
         with self._changed:
+            self._seen_tokens += n_tokens
             self._slack = self._slack_for(n_tokens)
             self._weight *= 2.0 ** (n_tokens / _HALF_LIFE)
             if self._weight > _HUGE_SCORE:
@@ -189,12 +194,10 @@ class Experts:
                 state = self._state[first + expert]
                 if state in _PRESENT:
                     heapq.heappush(self._order, (self._scores[first + expert], first + expert))
-                else:
-                    self.missed_count += 1
-                    self.missed_bytes += self._sizes[first + expert]
                 if state is not State.HERE:
                     missing.append(first + expert)
-            self.chosen_count += len(needed)
+            if n_tokens == 1:
+                self._count(len(needed), [expert for expert in missing if self._state[expert] not in _PRESENT])
             # What was foretold for this layer and has not been begun is of no more use.
             self._ahead.clear()
             for expert in missing:
@@ -244,7 +247,7 @@ class Experts:
         None while too little is known.
         """
         total = sum(self._scores)
-        if self.chosen_count < 4 * len(self._scores) or total <= 0:
+        if self._seen_tokens < _LEAST_TOKENS or total <= 0:
             return None
         per_token = self._n_used * len(self._layout.layers)
         missed = 0.0
@@ -267,6 +270,13 @@ class Experts:
         missing = max(0.0, 1.0 - self._room / everything) if everything else 0.0
         of_layer = distinct * self._layout.largest * (missing if n_tokens > 1 else 1.0)
         return int(min(of_layer, self._room / 2))
+
+    def _count(self, needed: int, missed: list[int]) -> None:
+        self.chosen_count += needed
+        self.missed_count += len(missed)
+        if self.chosen_count > _COUNTED_TOKENS * self._n_used * len(self._layout.layers):
+            self.chosen_count /= 2
+            self.missed_count /= 2
 
     def _release(self) -> None:
         needed, self._needed = self._needed, frozenset()

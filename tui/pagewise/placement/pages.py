@@ -16,6 +16,7 @@ PAGE = mmap.PAGESIZE
 _MADV_RANDOM, _MADV_DONTNEED, _MADV_HUGEPAGE, _MADV_NOHUGEPAGE, _MADV_POPULATE_READ = 1, 4, 14, 15, 22
 _CACHESTAT = 451
 _FEW_FAULTS = 16
+_TRIES = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,7 +54,7 @@ class MappedFile:
         try:
             status = os.fstat(self._descriptor)
             self._bytes = status.st_size
-            self._mappings = _mappings(status)
+            self._mappings = _mappings(status, path)
             if not self._mappings:
                 raise OSError(0, f"{path} is not mapped")
             # Exactly what is asked for is then read, and nothing beyond it, which would be somebody else's room.
@@ -110,6 +111,22 @@ class MappedFile:
         if start < end:
             self._advise(start, end, _MADV_DONTNEED)
             os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
+
+    def gives_back(self, start: int, end: int) -> bool:
+        """Whether what is dropped of this file leaves the page cache: not on every file system, nor where another
+        process has it mapped. The range is dropped by this. True where the kernel does not say.
+        """
+        try:
+            # A read that is just ending keeps its pages for a moment.
+            return any(self._is_gone(start, end) for _ in range(_TRIES))
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP):
+                return True
+            raise
+
+    def _is_gone(self, start: int, end: int) -> bool:
+        self.drop(start, end)
+        return self.cached(start, end) == 0
 
     def rows_only(self, start: int, end: int) -> None:
         """Of this range single rows will be read: a fault is to bring in no more than its page."""
@@ -170,9 +187,10 @@ def inner_pages(start: int, end: int) -> tuple[int, int]:
     return -(-start // PAGE) * PAGE, end // PAGE * PAGE
 
 
-def _mappings(status: os.stat_result) -> tuple[Mapped, ...]:
+def _mappings(status: os.stat_result, path: Path) -> tuple[Mapped, ...]:
     text = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    return parse_maps(text, (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino)
+    device = os.major(status.st_dev), os.minor(status.st_dev)
+    return parse_maps(text, device, status.st_ino) or parse_maps_by_path(text, path.resolve())
 
 
 def parse_maps(text: str, device: tuple[int, int], inode: int) -> tuple[Mapped, ...]:
@@ -184,9 +202,19 @@ def parse_maps(text: str, device: tuple[int, int], inode: int) -> tuple[Mapped, 
             continue
         major, _, minor = fields[3].partition(":")
         if (int(major, 16), int(minor, 16)) == device:
-            start, _, end = fields[0].partition("-")
-            found.append(Mapped(int(start, 16), int(fields[2], 16), int(end, 16) - int(start, 16)))
+            found.append(_mapped(fields))
     return tuple(found)
+
+
+def parse_maps_by_path(text: str, path: Path) -> tuple[Mapped, ...]:
+    """The same by the file's name: btrfs and overlays show another device there than stat does."""
+    lines = [line.split(maxsplit=5) for line in text.splitlines()]
+    return tuple(_mapped(fields) for fields in lines if len(fields) == 6 and fields[5].rstrip() == str(path))
+
+
+def _mapped(fields: list[str]) -> Mapped:
+    start, _, end = fields[0].partition("-")
+    return Mapped(int(start, 16), int(fields[2], 16), int(end, 16) - int(start, 16))
 
 
 def _raise_errno() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple
 
 from llama_cpp import llama_cpp
@@ -54,7 +55,9 @@ def check_context(file: ModelFile, profile: Profile, available: int) -> None:
 
 def check_weights(file: ModelFile, profile: Profile, available: int) -> None:
     """Refuse weights that are to be copied or locked into RAM and do not fit; mapped ones need not. Raises Failed."""
-    if profile.load_mode not in ("none", "direct", "mlock"):
+    streams = profile.placement != "off" and sys.platform.startswith("linux")
+    if profile.load_mode not in ("none", "direct", *(() if streams else ("mlock",))):
+        # Of locked weights what does not fit is streamed, and the rest is locked.
         return
     needed = int(file.bytes * _share_in_ram(profile, file))
     if needed + _MARGIN <= available:
