@@ -168,10 +168,10 @@ class Streaming:
         trouble, self._trouble = self._trouble, None
         return trouble
 
-    def news(self) -> Reading | None:
-        """What is kept and streamed, when it has changed, and once a second while something is streamed."""
+    def news(self, *, at_end: bool = False) -> Reading | None:
+        """What is kept and streamed: when it has changed, at the end of a reply, once a second while it is streamed."""
         now = time.monotonic()
-        due = self._hand is not None and self.active and now - self._told_s >= _NEWS_S
+        due = at_end or (self.active and now - self._told_s >= _NEWS_S)
         if not self._news and not due:
             return None
         self._news, self._told_s = False, now

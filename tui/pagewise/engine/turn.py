@@ -62,7 +62,7 @@ class Turn:
         timing = self._clock.timing(kv_used=running.sequence.used, n_ctx=running.context.n_ctx, cold=running.cold)
         if self._clock.n_output:
             running.cold = False
-        self._tell_streaming()
+        self._tell_streaming(at_end=True)
         self._events.send(Finished(self._request.id, reason, timing, failure))
 
     def _answer(self) -> StopReason:
@@ -169,11 +169,11 @@ class Turn:
                 clock.probed()
                 self._events.send(Layers(self._request.id, layers))
 
-    def _tell_streaming(self) -> None:
+    def _tell_streaming(self, *, at_end: bool = False) -> None:
         streaming = self._running.streaming
         if streaming is None:
             return
-        if (news := streaming.news()) is not None:
+        if (news := streaming.news(at_end=at_end)) is not None:
             self._events.send(Streamed(news))
         if (trouble := streaming.trouble()) is not None:
             self._events.send(Notice(trouble))

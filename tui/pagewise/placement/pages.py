@@ -64,7 +64,11 @@ class MappedFile:
             raise
 
     def steer(self) -> None:
-        """From now on a fault brings in the granule that it lies in, as one folio, and nothing around it."""
+        """From now on a fault brings in the granule that it lies in, as one folio, and nothing around it.
+
+        A file that was just written is brought to the disk first: pages cannot be dropped before.
+        """
+        os.fsync(self._descriptor)
         for mapped in self._mappings:
             end = mapped.offset + mapped.length
             self._advise(mapped.offset, end, _MADV_RANDOM)
