@@ -14,22 +14,19 @@ from collections.abc import Mapping
 import msgspec
 
 from pagewise.engine.foreseen import DEFAULT_UBATCH, Foreseen, room_within, why_not
+from pagewise.engine.in_hand import InHand
 from pagewise.engine.llamacpp.buffers import context_buffers
 from pagewise.engine.llamacpp.context import Context
 from pagewise.engine.llamacpp.follow import Follower, can_follow, can_read_choices
 from pagewise.engine.llamacpp.model import Model
 from pagewise.engine.llamacpp.probe import Asked
+from pagewise.engine.streamed import Measured, Sizes, reading
 from pagewise.messages import Failure
 from pagewise.placement.available import anonymous_bytes, room_for_file
-from pagewise.placement.curve import curve
-from pagewise.placement.experts import Experts
-from pagewise.placement.pages import MappedFile
 from pagewise.placement.plan import Layout, Plan, layout, make_plan, read_ahead
 from pagewise.placement.pressure import Pressure
-from pagewise.placement.readers import Readers
-from pagewise.placement.streamer import Streamer
-from pagewise.readings import CurvePoint, StreamedLayer, Where
 from pagewise.readings import Streaming as Reading
+from pagewise.readings import Where
 from pagewise.settings import Profile
 from pagewise.trace import trace
 
@@ -68,6 +65,7 @@ class Streaming:
         mapped = frozenset(name for name, where in homes.items() if where == "mapped")
         self.n_ubatch = foreseen.profile.n_ubatch
         self._layout: Layout = layout(model.file.headers, mapped)
+        self._sizes = Sizes(self._layout)
         self._model = model
         self._profile = profile
         self._locks = foreseen.locks
@@ -78,7 +76,7 @@ class Streaming:
         self._follower.active = False
         self._pressure = Pressure()
         self._context: Context | None = None
-        self._hand: _InHand | None = None
+        self._hand: InHand | None = None
         self._reserve = 0
         self._anonymous = anonymous_bytes()
         self._room = 0
@@ -121,7 +119,8 @@ class Streaming:
         if not streaming._layout.blocks or room_for_file() is None or blind:
             return None
         # The context is then made with our callback in it, which it keeps when its graph is built anew.
-        streaming._follower.active = foreseen.streams
+        room = room_within(room_for_file(), profile)
+        streaming._follower.active = foreseen.streams or (room is not None and room < streaming._sizes.total)
         return streaming
 
     # ---- what others ask --------------------------------------------------------------------------------------------
@@ -140,13 +139,13 @@ class Streaming:
     def plan(self) -> Plan:
         """What is in force of what every token needs."""
         if self._hand is None:
-            return Plan((), 0, self._layout.dense_bytes, 0)
+            return Plan((), 0, self._sizes.dense, 0)
         return self._hand.streamer.plan
 
     @property
     def note(self) -> str:
         """What the person should know."""
-        kept, streamed = self._bytes()
+        kept, streamed = self._sizes.kept_and_streamed(self._hand)
         if not streamed:
             return ""
         again = "are read when the router chooses them" if self._layout.experts else "are read again for every token"
@@ -288,10 +287,10 @@ class Streaming:
         if room is None:
             return
         if not self.active:
-            if room < self._layout.bytes:
+            if room < self._sizes.total:
                 self._apply(room)
             return
-        _, streamed = self._bytes()
+        _, streamed = self._sizes.kept_and_streamed(self._hand)
         if room < self._room - _TOLERANCE:
             self._apply(room)
         elif room > self._room + max(_GROWTH, int(_GROWTH_SHARE * self._room)) and streamed:
@@ -315,7 +314,7 @@ class Streaming:
         if stalled:
             self._hand.forget()
         if stalled and short:
-            most = int(_MOST_HELD_BACK * self._layout.bytes)
+            most = int(_MOST_HELD_BACK * self._sizes.total)
             self._held_back = min(most, max(_HELD_BACK, 2 * self._held_back))
         elif not short:
             self._held_back = int(self._held_back * 0.98)
@@ -334,7 +333,7 @@ class Streaming:
         """Take a plan for this much room into force."""
         self._room = room
         self._roomier = 0
-        if self._hopeless or (room >= self._layout.bytes and self._hand is None):
+        if self._hopeless or (room >= self._sizes.total and self._hand is None):
             self._follower.active = False
             return
         hand = self._take_in_hand()
@@ -343,18 +342,18 @@ class Streaming:
         experts = self._layout.experts
         of_experts = 0
         if experts is not None and hand.experts is not None:
-            least = int(max(_EXPERTS_LEAST * experts.bytes, 3 * self._n_used * experts.largest))
-            of_experts = max(room - self._layout.dense_bytes, min(least, room // 2)) - experts.edge_bytes
+            least = int(max(_EXPERTS_LEAST * self._sizes.experts, 3 * self._n_used * experts.largest))
+            of_experts = max(room - self._sizes.dense, min(least, room // 2)) - experts.edge_bytes
             hand.experts.resize(of_experts)
         hand.streamer.apply(make_plan(self._layout.blocks, room - max(0, of_experts), hand.ahead))
-        _, streamed = self._bytes()
+        _, streamed = self._sizes.kept_and_streamed(self._hand)
         self._follower.active = bool(streamed)
         self._news = True
 
-    def _take_in_hand(self) -> _InHand | None:
+    def _take_in_hand(self) -> InHand | None:
         if self._hand is None:
             try:
-                self._hand = _InHand(self._model, self._layout, self._n_used, self._locks)
+                self._hand = InHand(self._model, self._layout, self._n_used, self._locks)
             except OSError as error:
                 self._give_up(f"The system says: {error.strerror or error}")
         return self._hand
@@ -372,136 +371,6 @@ class Streaming:
             "A sandbox may forbid the calls (madvise, readahead); a smaller quant that fits is faster anyway.",
         )
 
-    def _bytes(self) -> tuple[int, int]:
-        """Bytes that are kept, and that are not."""
-        if self._hand is None:
-            return self._layout.bytes, 0
-        plan = self._hand.streamer.plan
-        of_experts = self._layout.experts.bytes if self._layout.experts is not None else 0
-        kept = of_experts if self._hand.experts is None else min(of_experts, self._hand.experts.room)
-        return plan.kept_bytes + kept, plan.streamed_bytes + of_experts - kept
-
     def _reading(self) -> Reading:
-        hand, plan = self._hand, self.plan
-        kept, streamed = self._bytes()
-        bandwidth = (hand.readers.bandwidth if hand is not None else None) or self._disk_bytes_s
-        inside = hand.streamer.inside() if hand is not None else set()
-        compute_s = None
-        if self._token_s is not None and self._token_waited_s is not None:
-            compute_s = max(0.0, self._token_s - self._token_waited_s)
-        return Reading(
-            kept_bytes=kept,
-            streamed_bytes=streamed,
-            window_bytes=plan.window,
-            room_bytes=self._room,
-            needed_bytes=self._layout.bytes,
-            layers=self._layers(),
-            ahead=tuple(self._layout.steps[step] for step in sorted(inside)),
-            bandwidth_bytes_s=bandwidth,
-            token_ms=None if self._token_s is None else 1000 * self._token_s,
-            waited_ms=None if self._token_waited_s is None else 1000 * self._token_waited_s,
-            missed_pct=hand.missed_pct if hand is not None else None,
-            curve=self._curve(compute_s, bandwidth),
-            locked=self._locks and hand is not None and hand.locked,
-        )
-
-    def _layers(self) -> tuple[StreamedLayer, ...]:
-        """What is kept of each layer; of a layer of which experts come and go, what is there now."""
-        total, kept = Counter[str](), Counter[str]()
-        streamed = set(self.plan.streamed)
-        for index, block in enumerate(self._layout.blocks):
-            name = self._layout.steps[block.first]
-            total[name] += block.bytes
-            kept[name] += 0 if index in streamed else block.bytes
-        experts = self._layout.experts
-        if experts is not None:
-            for number, slices in enumerate(experts.slices):
-                total[experts.layers[number // experts.n_expert]] += sum(piece.end - piece.start for piece in slices)
-            here = self._hand.experts.kept_of_layers() if self._hand is not None and self._hand.experts else None
-            for name in experts.layers:
-                kept[name] = kept[name] + here[name] if here is not None else total[name]
-        return tuple(StreamedLayer(name, total[name], kept[name]) for name in self._layout.steps if total[name])
-
-    def _curve(self, compute_s: float | None, bandwidth: float | None) -> tuple[CurvePoint, ...]:
-        if compute_s is None or bandwidth is None:
-            return ()
-        experts = self._layout.experts
-        of_experts = experts.bytes if experts is not None else 0
-        share = 1.0 / max(1, len(experts.slices) // max(1, self._n_used * len(experts.layers))) if experts else 0.0
-
-        def missed_at(room: int) -> float:
-            found = self._hand.experts.missed_at(room) if self._hand is not None and self._hand.experts else None
-            return found if found is not None else max(0, of_experts - room) * share
-
-        window = self.plan.window or read_ahead(bandwidth, None)
-        points = curve(compute_s, bandwidth, self._layout.dense_bytes, of_experts, window, missed_at)
-        return tuple(CurvePoint(point.memory_bytes, 1000 * point.token_s) for point in points)
-
-
-class _InHand:
-    """What there is only while layers are streamed, or have been: files, readers, and what they are told to do."""
-
-    def __init__(self, model: Model, layers: Layout, n_used: int, locks: bool) -> None:
-        """Raises OSError where the file is not mapped, or a sandbox forbids the calls."""
-        self._steps = layers.steps
-        self._files: list[MappedFile] = []
-        self.ahead = read_ahead(None, None)
-        try:
-            for header in model.file.headers:
-                file = MappedFile(header.path, locks=locks)
-                self._files.append(file)
-                file.steer()
-            for part, start, end in layers.rows:
-                self._files[part].rows_only(start, end)
-            block = next((block for block in layers.blocks if not block.pinned), layers.blocks[0])
-            if not self._files[block.part].gives_back(block.start, block.end):
-                raise OSError(0, "what is dropped of the file stays in memory; another program may have it mapped")
-        except OSError:
-            self._close_files()
-            raise
-        self.readers = Readers(self._files)
-        # An expert that is waited for goes first, one that may be needed last.
-        self.experts = Experts(self.readers, layers.experts, n_used) if layers.experts is not None else None
-        self.streamer = Streamer(self.readers, layers.blocks, len(layers.steps))
-        if self.experts is not None:
-            self.experts.watch_idle()
-        self.readers.start()
-
-    def done(self, step: int) -> None:
-        """A layer has been computed."""
-        if self.experts is not None:
-            self.experts.done(self._steps[step])
-        self.streamer.done(step)
-
-    def forget(self) -> None:
-        """The kernel may have taken what was kept."""
-        self.streamer.forget()
-        if self.experts is not None:
-            self.experts.forget()
-
-    @property
-    def waited_s(self) -> float:
-        """Time that the computing thread has waited for the disk."""
-        return self.streamer.waited_s + (self.experts.waited_s if self.experts is not None else 0.0)
-
-    @property
-    def missed_pct(self) -> float | None:
-        """Of the experts that were needed, those that were not there."""
-        experts = self.experts
-        return (
-            100 * experts.missed_count / experts.chosen_count if experts is not None and experts.chosen_count else None
-        )
-
-    @property
-    def locked(self) -> bool:
-        """Whether all that is kept could be locked."""
-        return all(file.locked for file in self._files)
-
-    def close(self) -> None:
-        """End the threads and let go of the files."""
-        self.readers.close()
-        self._close_files()
-
-    def _close_files(self) -> None:
-        for file in self._files:
-            file.close()
+        measured = Measured(self._room, self._token_s, self._token_waited_s, self._disk_bytes_s)
+        return reading(self._sizes, self._hand, measured, self._n_used, locked=self._locks)

@@ -109,7 +109,7 @@ class Follower:
 
 def can_follow() -> bool:
     """Whether this build lets the computation be followed."""
-    return library.tensor_name is not None
+    return library.tensor_name is not None and library.set_eval_callback is not None
 
 
 def can_read_choices() -> bool:
