@@ -17,14 +17,15 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-Architecture = Literal["llama", "gemma3", "mamba", "lfm2", "mystery"]
-Weights = Literal["F32", "F16", "Q8_0"]
+Architecture = Literal["llama", "gemma3", "mamba", "lfm2", "ernie4_5-moe", "mystery"]
+Weights = Literal["F32", "F16", "Q8_0", "Q4_K", "Q6_K", "Q4_K_M"]
 
-_TYPE_NUMBER = {"F32": 0, "F16": 1, "Q8_0": 8}
-_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7}
+_TYPE_NUMBER = {"F32": 0, "F16": 1, "Q8_0": 8, "Q4_K": 12, "Q6_K": 14}
+_FILE_TYPE = {"F32": 0, "F16": 1, "Q8_0": 7, "Q4_K": 15, "Q6_K": 18, "Q4_K_M": 15}
+_BLOCK = {"F32": (1, 4), "F16": (1, 2), "Q8_0": (32, 34), "Q4_K": (256, 144), "Q6_K": (256, 210)}
 _ALIGNMENT = 32
 _CHUNK = 1 << 22
-_VERSION = 3
+_VERSION = 4
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -55,7 +56,11 @@ class Shape:
     heavy_layer: int | None = None
     """This layer's matrices are F32, whatever the others are."""
     n_expert: int = 0
-    """Experts of each layer of a mixture, of which two answer each token; llama only."""
+    """Experts of each layer of a mixture; llama and ernie4_5-moe only."""
+    n_expert_used: int = 2
+    """Of these, how many answer each token."""
+    skew: float = 0.0
+    """How unevenly the router chooses (ernie4_5-moe): deviation of the bias of each expert, in mean probabilities."""
     gain: float = 1.0
     extra: tuple[tuple[str, int | str], ...] = ()
     """More metadata, such as that of a split."""
@@ -63,6 +68,10 @@ class Shape:
 
 class _Tensor:
     def __init__(self, name: str, shape: tuple[int, ...], weights: Weights, fill: str = "random") -> None:
+        if weights == "Q4_K_M":
+            # As llama-quantize does, nearly: some matrices are worth more bits.
+            better = name.startswith(("attn_v", "ffn_down"))
+            weights = "Q6_K" if better or name == "output.weight" else "Q4_K"
         self.name, self.shape, self.weights, self.fill = name, shape, weights, fill
 
     @property
@@ -71,9 +80,8 @@ class _Tensor:
 
     @property
     def bytes(self) -> int:
-        return (
-            {"F32": 4, "F16": 2}[self.weights] * self.n_weights if self.weights != "Q8_0" else self.n_weights * 34 // 32
-        )
+        weights, size = _BLOCK[self.weights]
+        return self.n_weights // weights * size
 
 
 def make_model(shape: Shape | None = None, /, **changes: Any) -> Path:
@@ -202,7 +210,9 @@ def _metadata(shape: Shape) -> dict[str, Any]:
         "attention.layer_norm_rms_epsilon": 1e-5,
     }
     if shape.n_expert:
-        own |= {"expert_count": shape.n_expert, "expert_used_count": 2}
+        own |= {"expert_count": shape.n_expert, "expert_used_count": shape.n_expert_used}
+    if arch == "ernie4_5-moe":
+        own |= {"expert_feed_forward_length": shape.n_ff, "interleave_moe_layer_step": 1}
     if arch == "gemma3":
         own |= {
             "attention.sliding_window": shape.sliding_window,
@@ -294,6 +304,8 @@ def _layer(shape: Shape, layer: int) -> Iterator[_Tensor]:
     yield _Tensor("ffn_norm.weight", (embd,), "F32", "ones")
     if shape.n_expert:
         yield _Tensor("ffn_gate_inp.weight", (embd, shape.n_expert), "F32")
+        if arch == "ernie4_5-moe":
+            yield _Tensor("exp_probs_b.bias", (shape.n_expert,), "F32", "bias")
         yield _Tensor("ffn_gate_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
         yield _Tensor("ffn_up_exps.weight", (embd, shape.n_ff, shape.n_expert), kind)
         yield _Tensor("ffn_down_exps.weight", (shape.n_ff, embd, shape.n_expert), kind)
@@ -310,10 +322,16 @@ def _data(tensor: _Tensor, shape: Shape, random: np.random.Generator) -> Iterato
     if tensor.fill == "decay":
         yield (-np.exp(random.uniform(-2.0, 1.0, tensor.n_weights))).astype(np.float32).tobytes()
         return
+    if tensor.fill == "bias":
+        yield (random.standard_normal(tensor.n_weights) * shape.skew / tensor.n_weights).astype(np.float32).tobytes()
+        return
     scale = shape.gain / np.sqrt(tensor.shape[0]) if tensor.name != "token_embd.weight" else 1.0
     silent = len(SPECIAL_TOKENS) * tensor.shape[0] if tensor.fill == "output" and shape.never_ends else 0
     if tensor.weights == "Q8_0":
         yield from _q8_0(tensor.n_weights, scale, silent, random)
+        return
+    if tensor.weights in _K_QUANTS:
+        yield from _k_quant(tensor, scale, silent, random)
         return
     dtype = np.float32 if tensor.weights == "F32" else np.float16
     for start in range(0, tensor.n_weights, _CHUNK):
@@ -363,3 +381,26 @@ def make_adapter(path: Path, shape: Shape | None = None, /, rank: int = 4, **cha
     with path.open("wb") as file:
         _write_gguf(file, tensors, metadata, shape)
     return path
+
+
+_K_QUANTS = {
+    # Where the scales lie in a block, and the deviation of a weight whose other bits are random, in its scale.
+    "Q4_K": (np.dtype([("d", "<f2"), ("m", "<f2"), ("rest", "u1", 140)]), 257.0),
+    "Q6_K": (np.dtype([("rest", "u1", 208), ("d", "<f2")]), 1367.0),
+}
+_MEAN_OF_Q4 = 7.5
+
+
+def _k_quant(tensor: _Tensor, scale: float, silent: int, random: np.random.Generator) -> Iterator[bytes]:
+    block, deviation = _K_QUANTS[tensor.weights]
+    for start in range(0, tensor.n_weights, _CHUNK):
+        count = min(_CHUNK, tensor.n_weights - start) // 256
+        blocks = np.empty(count, block)
+        blocks["d"] = scale / deviation
+        if tensor.weights == "Q4_K":
+            blocks["m"] = _MEAN_OF_Q4 * scale / deviation
+        blocks["rest"] = random.integers(0, 256, blocks["rest"].shape, np.uint8)
+        if silent > start:
+            for name in set(block.names or ()) - {"rest"}:
+                blocks[name][: (silent - start) // 256] = 0
+        yield blocks.tobytes()

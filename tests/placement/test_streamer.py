@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from pagewise.placement.plan import Block, Plan, Span, blocks_of, make_plan
+from pagewise.placement.readers import Readers
 from pagewise.placement.streamer import Streamer
 
 PAGE = 4096
@@ -23,18 +24,20 @@ class Memory:
         self.most = 0
         self.read_bytes = 0
         self.refuse = False
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def read(self, start: int, end: int) -> None:
         if self.refuse:
             raise OSError(5, "Input/output error")
-        with self._lock:
+        with self.lock:
             self.read_bytes += (end - start) * (start not in self.here)
             self.here.add(start)
             self.most = max(self.most, len(self.here))
 
+    keep = read
+
     def drop(self, start: int, end: int) -> None:
-        with self._lock:
+        with self.lock:
             self.here.discard(start)
 
 
@@ -44,10 +47,17 @@ def memory() -> Memory:
 
 
 @pytest.fixture
-def streamer(memory: Memory) -> Iterator[Streamer]:
-    streamer = Streamer([memory], BLOCKS, STEPS)  # type: ignore[list-item]
-    yield streamer
-    streamer.close()
+def readers(memory: Memory) -> Iterator[Readers]:
+    readers = Readers([memory])  # type: ignore[list-item]
+    yield readers
+    readers.close()
+
+
+@pytest.fixture
+def streamer(readers: Readers) -> Streamer:
+    streamer = Streamer(readers, BLOCKS, STEPS)
+    readers.start()
+    return streamer
 
 
 def evaluate(streamer: Streamer, memory: Memory, until: int = STEPS) -> None:
@@ -122,13 +132,45 @@ def test_what_the_kernel_took_is_read_again(streamer: Streamer, memory: Memory) 
     evaluate(streamer, memory)
 
 
-def test_a_refused_read_is_remembered_and_stops_nothing(streamer: Streamer, memory: Memory) -> None:
+def test_a_refused_read_is_remembered_and_stops_nothing(streamer: Streamer, readers: Readers, memory: Memory) -> None:
     streamer.apply(make_plan(BLOCKS, 60 * PAGE, 12 * PAGE))
     memory.refuse = True
     streamer.begin()
     streamer.done(0)
     streamer.end()
-    assert streamer.failure is not None
+    assert readers.failure is not None
+
+
+def test_what_is_kept_is_read_while_the_window_is_full(streamer: Streamer, memory: Memory) -> None:
+    memory.here.clear()
+    plan = make_plan(BLOCKS, 60 * PAGE, 2 * PAGE)
+    streamer.apply(plan)
+    streamer.forget()
+    evaluate(streamer, memory)
+    kept = {block.start for index, block in enumerate(BLOCKS) if index not in plan.streamed}
+    assert kept <= memory.here
+
+
+def test_what_came_in_unfollowed_is_dropped(streamer: Streamer, readers: Readers, memory: Memory) -> None:
+    plan = make_plan(BLOCKS, 50 * PAGE, 4 * PAGE)
+    streamer.apply(plan)
+    evaluate(streamer, memory)
+    with memory.lock:
+        memory.here |= {block.start for block in BLOCKS}
+    streamer.sweep()
+    evaluate(streamer, memory)
+    memory.most = 0
+    evaluate(streamer, memory)
+    assert memory.most * PAGE <= plan.kept_bytes + plan.window
+
+
+def test_the_disk_is_measured_by_what_is_streamed(streamer: Streamer, readers: Readers, memory: Memory) -> None:
+    assert readers.bandwidth is None
+    streamer.apply(make_plan(BLOCKS, 50 * PAGE, 4 * PAGE))
+    for _ in range(3):
+        evaluate(streamer, memory)
+    assert readers.bandwidth is not None
+    assert readers.read_bytes >= 3 * streamer.plan.streamed_bytes - streamer.plan.window
 
 
 def test_pinned_and_shared_blocks_last_until_their_last_step() -> None:

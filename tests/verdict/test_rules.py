@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pagewise.readings import Streaming
 from pagewise.verdict.evidence import Evidence, Tier
 from pagewise.verdict.rules import ENOUGH, RULES, judge
 
@@ -195,6 +196,56 @@ def test_the_disks_use_stands_beside_its_peak() -> None:
     speed = 0.4 / ((0.8 + 0.1 / 8) * 0.1)
     assert f"That is {speed:.1f} GB/s, {100 * speed / 2:.0f} % of the disk's measured peak." in verdict.why
     assert "measured peak" not in judge(msgspec.structs.replace(found, disk_peak_bytes_s=None)).why
+
+
+def streamed(**changes: object) -> Streaming:
+    """A model of 8.5 GB in 6 GB."""
+    told = Streaming(
+        kept_bytes=5_900_000_000,
+        streamed_bytes=2_600_000_000,
+        window_bytes=100_000_000,
+        room_bytes=6_000_000_000,
+        needed_bytes=8_500_000_000,
+        layers=(),
+        ahead=(),
+        bandwidth_bytes_s=2e9,
+        token_ms=1300.0,
+        waited_ms=1100.0,
+        missed_pct=None,
+        curve=(),
+    )
+    return msgspec.structs.replace(told, **changes)
+
+
+def of_streamed(streaming: Streaming | None) -> Evidence:
+    return changed(
+        page_in_bytes=2.6e9,
+        io_stalled=0.99,
+        tpot_ms=1300.0,
+        engine_cores=1.5,
+        file_bytes=8_500_000_000,
+        n_params=8_000_000_000,
+        streaming=streaming,
+    )
+
+
+def test_disk_names_the_quant_that_would_fit_and_what_it_would_bring() -> None:
+    verdict = judge(of_streamed(streamed()))
+    assert verdict.bound_by == "disk"
+    assert "it waited 1,100 ms for the disk" in verdict.why
+    # 200 ms of computing, by the bytes of 5.70 bits a weight.
+    assert verdict.advice.startswith("Q5_K_M would fit: about 7.5 tok/s instead of 0.77.")
+    assert "2.5 GB more of memory would hold all of it" in verdict.advice
+
+
+def test_disk_where_no_quant_would_fit() -> None:
+    verdict = judge(of_streamed(streamed(room_bytes=2_000_000_000)))
+    assert "No common quant of this model fits" in verdict.advice and "5.0 tok/s" in verdict.advice
+
+
+def test_reading_that_keeps_nobody_waiting_is_not_the_limit() -> None:
+    assert judge(of_streamed(streamed(waited_ms=20.0))).bound_by != "disk"
+    assert judge(of_streamed(None)).bound_by == "disk"
 
 
 def test_disk_where_the_kernel_is_busy_bringing_pages_in() -> None:

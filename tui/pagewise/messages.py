@@ -32,6 +32,7 @@ from pagewise.readings import (
     OperatorProfile,
     Snapshot,
     StackProfile,
+    Streaming,
     TurnEnergy,
     TurnTiming,
     Verdict,
@@ -325,6 +326,12 @@ class Layers(Struct, frozen=True, tag=True):
     clock: LayerClock
 
 
+class Streamed(Struct, frozen=True, tag=True):
+    """What of the model's mapped weights is kept and what is streamed: when it changes, and now and then."""
+
+    streaming: Streaming
+
+
 class Finished(Struct, frozen=True, tag=True):
     """Turn ``id`` is over; ``failure`` is set when reason is ``failed`` or ``engine lost``."""
 
@@ -413,6 +420,7 @@ Event = (
     | Prefill
     | Tokens
     | Layers
+    | Streamed
     | Finished
     | Reading
     | Judged

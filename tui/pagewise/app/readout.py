@@ -6,7 +6,7 @@ from collections import deque
 
 from pagewise import messages
 from pagewise.app.felt import Felt
-from pagewise.readings import LayerClock, Snapshot, TurnEnergy, TurnTiming, Verdict, percentile
+from pagewise.readings import LayerClock, Snapshot, Streaming, TurnEnergy, TurnTiming, Verdict, percentile
 
 PAGE_IN_SAMPLES = 240
 CLOCK_SAMPLES = 256
@@ -31,6 +31,8 @@ class Readout:
         self.energy: TurnEnergy | None = None
         self.why_no_energy = ""
         """Of the last turn that was judged."""
+        self.streaming: Streaming | None = None
+        """What of the model file is kept and what is streamed; None while the engine has not said."""
         self.timing: TurnTiming | None = None
         """Of the last turn that ended."""
         self.felt: Felt | None = None
@@ -54,6 +56,8 @@ class Readout:
             case messages.Layers(clock=clock):
                 self.clock = clock
                 self.clocks.append(clock)
+            case messages.Streamed(streaming=streaming):
+                self.streaming = streaming
             case messages.Judged(verdict=verdict, energy=energy, why_no_energy=why):
                 self.verdict = verdict
                 self.energy, self.why_no_energy = energy, why
@@ -90,6 +94,7 @@ class Readout:
         self.clock = None
         self.verdict = None
         self.energy, self.why_no_energy = None, ""
+        self.streaming = None
         self.kv_used = None
         self.revision += 1
 
@@ -167,6 +172,7 @@ class Readout:
         self.clocks.clear()
         self.verdict = None
         self.energy, self.why_no_energy = None, ""
+        self.streaming = None
         self.timing = None
         self.kv_used = 0
         self._warm.clear()

@@ -10,12 +10,16 @@ import msgspec
 
 from pagewise.engine.carried import CarriedCache
 from pagewise.engine.channel import Events, Interrupt
+from pagewise.engine.dead_pages import drop_copied
+from pagewise.engine.disk_rate import DiskRate
 from pagewise.engine.failures import Cancelled, Failed
+from pagewise.engine.foreseen import foresee
 from pagewise.engine.llamacpp.adapters import Adapters, check_adapters
 from pagewise.engine.llamacpp.buffers import context_buffers, kv_bytes_per_token
 from pagewise.engine.llamacpp.context import Context
 from pagewise.engine.llamacpp.device_checks import device_notes
 from pagewise.engine.llamacpp.device_memory import device_memory
+from pagewise.engine.llamacpp.homes import homes
 from pagewise.engine.llamacpp.log import log
 from pagewise.engine.llamacpp.model import ModelFile, load_model, lock_note, open_model_file, parse_overrides
 from pagewise.engine.llamacpp.overrides import override_notes
@@ -32,10 +36,11 @@ from pagewise.engine.streaming import Streaming
 from pagewise.guide.cache import provide
 from pagewise.guide.files import GuideError
 from pagewise.jobs.plan import MemoryPlan
-from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo, Unloaded
+from pagewise.messages import ChangeClass, Failure, Loaded, LoadFailed, LoadProgress, ModelInfo, Streamed, Unloaded
 from pagewise.models.gguf import printable
 from pagewise.models.quant import FILE_TYPES
 from pagewise.settings import Profile
+from pagewise.trace import trace
 
 _PROGRESS_S = 0.05
 _GUESSED = 1024
@@ -94,6 +99,7 @@ class Loader:
         total_ms = (time.perf_counter() - began) * 1000
         devices = device_memory(info.buffers)
         self._events.send(Loaded(id, profile, info, really, total_ms, kv.tokens, kv.note, devices=devices))
+        self._tell_streaming()
         return None
 
     def unload(self, id: int, profile: Profile) -> None:
@@ -115,6 +121,11 @@ class Loader:
             tokens = len(stored.ids) if stored is not None else 0
             self._free()
         self._events.send(Unloaded(id, tokens))
+
+    def _tell_streaming(self) -> None:
+        streaming = self.running.streaming if self.running is not None else None
+        if streaming is not None and streaming.active and (news := streaming.news()) is not None:
+            self._events.send(Streamed(news))
 
     def release(self) -> None:
         """Let go of the model and its memory."""
@@ -183,24 +194,32 @@ class Loader:
             self._progress(id, "weights", int(share * total), total)
             return not self._interrupt.raised
 
-        model = load_model(source.file, placed, progress=progress, cancelled=lambda: self._interrupt.raised)
+        foreseen = foresee(source.file, placed)
+        shaped = foreseen.profile
+        trace.model(str(source.file.path))
+        disk = DiskRate()
+        with foreseen.loading():
+            model = load_model(source.file, shaped, progress=progress, cancelled=lambda: self._interrupt.raised)
         load_ms = (time.perf_counter() - began) * 1000
         streaming = None
         try:
             began = time.perf_counter()
             self._progress(id, "context", 0, 0)
             places = placement(model, log.since(mark))
-            streaming = Streaming.wanted(model, places.layers, placed)
+            at = homes(model, places.layers)
+            streaming = Streaming.wanted(model, at, shaped, foreseen, disk.bytes_per_s())
+            drop_copied(source.file, at)
             adapters = Adapters(model)
             adapters.load(profile.lora)
-            context = Context(model, profile, self._interrupt.flag, streaming.callback if streaming else None)
+            context = Context(model, shaped, self._interrupt.flag, streaming.callback if streaming else None)
         except Exception:
             if streaming is not None:
                 streaming.close()
             model.free()
             raise
         prompts = Prompts(model.vocabulary, model.chat_template, self._templates)
-        notes = [source.note, *remarks, lock_note(log.since(mark)), places.note, prompts.try_template()]
+        noted = [source.note, *remarks, *foreseen.notes]
+        notes = [*noted, lock_note(log.since(mark)), places.note, prompts.try_template()]
         running = Running(
             model,
             context,
@@ -214,9 +233,9 @@ class Loader:
         )
         try:
             self._progress(id, "warm", 0, 0)
-            if streaming is not None:
-                streaming.settle(context)
-            running.warm()
+            if streaming is None or not streaming.active:
+                # Else the first prompt is the pass that reads the file.
+                running.warm()
             if self._interrupt.raised:
                 raise Cancelled
         except Exception:

@@ -12,6 +12,7 @@ from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.template import TemplateProcess
 from pagewise.engine.loading import Loader
 from pagewise.engine.measuring import measure
+from pagewise.engine.process import LOG_VARIABLE
 from pagewise.engine.profiling import Asked
 from pagewise.engine.quality import measure_quality
 from pagewise.engine.quantizing import quantized
@@ -36,6 +37,7 @@ from pagewise.messages import (
     Release,
     Unload,
 )
+from pagewise.trace import trace
 
 
 def run(commands: int, events: int) -> None:
@@ -48,6 +50,7 @@ def run(commands: int, events: int) -> None:
     reader = CommandReader(commands, interrupt, asked.ask)
     reader.start()
     library.start()
+    trace.open(os.environ.get(LOG_VARIABLE))
     engine = _Engine(Events(events), interrupt, templates, asked, reader, CarriedCache(kv_file))
     while True:
         arrived = engine.next()
@@ -144,6 +147,7 @@ class _Engine:
         """Let go of all memory and end the template process."""
         self._loader.release()
         self._templates.close()
+        trace.close()
         os._exit(0)
 
     def _hello(self) -> None:

@@ -336,7 +336,7 @@ def _streamed_bytes(file: ModelFile, profile: Profile, sizes: Sizes, freed: int)
     if profile.placement == "off" or not sys.platform.startswith("linux") or not maps(profile):
         return 0
     room = room_for_file()
-    if room is None or file.number("expert_count", 0) > 1:
+    if room is None:
         return 0
     mapped = frozenset(
         layer.name for layer in sizes.layers if layer.mapped_bytes and not layer.device_bytes + layer.copied_bytes

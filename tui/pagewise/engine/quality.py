@@ -160,8 +160,9 @@ class _Measuring:
         stack.callback(self._context.free)
         running.adapters.set_on(self._context)
         if streaming is not None:
-            streaming.settle(self._context)
-        pieces = PieceSize(self._context.n_ubatch, Grain(share=1.0, weights=0), self._context.threads.batch, whole=True)
+            streaming.attach(self._context)
+        grain = Grain(share=1.0, weights=0)
+        pieces = PieceSize(self._context.n_ubatch, grain, self._context.threads.batch, whole=lambda: True)
         self._sequence = Sequence(self._context, pieces, streaming)
         self._n_ctx = n_ctx
         self._interrupt = interrupt

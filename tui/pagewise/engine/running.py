@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pagewise.engine.carried import CarriedCache, Made
 from pagewise.engine.failures import Failed
+from pagewise.engine.file_watch import FileWatch
 from pagewise.engine.llamacpp.adapters import Adapters
 from pagewise.engine.llamacpp.context import Context, copy_state, restore_state, state_bytes, threads_of
 from pagewise.engine.llamacpp.decode import Aborted, Sequence
@@ -62,18 +63,23 @@ class Running:
         self.cold = True
         """No turn has been answered since the weights were loaded."""
         self._page_in = _page_in(model, placement)
+        self.file_watch = FileWatch(model.file)
         self._grain = _grain(model, placement)
         self._take(context)
 
     def _take(self, context: Context) -> None:
         self.context = context
         streaming = self.streaming
-        self.sequence = Sequence(
-            context, PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=bool(streaming)), streaming
-        )
+        if streaming is not None:
+            streaming.attach(context)
+        pieces = PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=self._streams)
+        self.sequence = Sequence(context, pieces, streaming)
         self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
         self.operators = OperatorProbe(context)
         self.adapters.set_on(context)
+
+    def _streams(self) -> bool:
+        return self.streaming is not None and self.streaming.active
 
     def set_live(self, profile: Profile) -> None:
         """Sampling, threads, scales and probe of ``profile`` are in force from the next token on."""
@@ -99,10 +105,10 @@ class Running:
         undo = self.adapters.load(profile.lora)
         self.context.free()
         try:
-            context = Context(self.model, profile, stop_flag, follower)
+            context = Context(self.model, self._shaped(profile), stop_flag, follower)
         except Failed:
             undo()
-            self._take(Context(self.model, former, stop_flag, follower))
+            self._take(Context(self.model, self._shaped(former), stop_flag, follower))
             self.take_up(carried)
             raise
         self.profile = profile
@@ -110,6 +116,9 @@ class Running:
         self._take(context)
         taken = self.take_up(carried)
         return taken._replace(note=note or taken.note)
+
+    def _shaped(self, profile: Profile) -> Profile:
+        return profile if self.streaming is None else self.streaming.shaped(profile)
 
     @property
     def usable(self) -> bool:

@@ -15,7 +15,8 @@ from pagewise.engine.llamacpp.text import StreamedText
 from pagewise.engine.profiling import Asked, OperatorProfiling
 from pagewise.engine.running import Running
 from pagewise.engine.timing import TurnClock
-from pagewise.messages import Failure, Finished, Generate, Layers, Notice, Prefill, StopReason, Tokens
+from pagewise.messages import Failure, Finished, Generate, Layers, Notice, Prefill, StopReason, Streamed, Tokens
+from pagewise.trace import trace
 
 _PROGRESS_S = 0.1
 _PROBE_PHASE = 2
@@ -42,7 +43,9 @@ class Turn:
         self._events = events
         self._interrupt = interrupt
         self._clock = TurnClock(read_ns)
-        self._operators = OperatorProfiling(asked, running.operators, events, streaming=running.streaming is not None)
+        self._operators = OperatorProfiling(
+            asked, running.operators, events, streaming=running.streaming is not None and running.streaming.active
+        )
         self._sampling = request.sampling or running.profile.sampling
         self._progress_s = 0.0
 
@@ -50,6 +53,7 @@ class Turn:
         """Send the reply and its Finished."""
         failure: Failure | None = None
         reason: StopReason
+        trace.layer("?")
         try:
             reason = self._answer()
         except Aborted:
@@ -59,12 +63,12 @@ class Turn:
         except Failed as error:
             reason, failure = "failed", error.failure
         self._operators.close()
+        trace.layer("")
         running = self._running
         timing = self._clock.timing(kv_used=running.sequence.used, n_ctx=running.context.n_ctx, cold=running.cold)
         if self._clock.n_output:
             running.cold = False
-        if running.streaming is not None and (trouble := running.streaming.trouble()) is not None:
-            self._events.send(Notice(trouble))
+        self._tell_streaming(at_end=True)
         devices = device_memory((*running.placement.buffers, *context_buffers(running.context)))
         self._events.send(Finished(self._request.id, reason, timing, failure, devices))
 
@@ -82,6 +86,8 @@ class Turn:
                     )
                 )
             )
+        if (changed := running.file_watch.check()) is not None:
+            self._events.send(Notice(changed))
         clock.prompt_made()
         clock.n_prompt = len(prompt.ids)
         self._check_length(len(prompt.ids))
@@ -180,9 +186,19 @@ class Turn:
                     return "stop string"
                 if clock.n_output >= limit:
                     return "length"
+            self._tell_streaming()
             if layers is not None:
                 clock.probed()
                 self._events.send(Layers(self._request.id, layers))
+
+    def _tell_streaming(self, *, at_end: bool = False) -> None:
+        streaming = self._running.streaming
+        if streaming is None:
+            return
+        if (news := streaming.news(at_end=at_end)) is not None:
+            self._events.send(Streamed(news))
+        if (trouble := streaming.trouble()) is not None:
+            self._events.send(Notice(trouble))
 
     def _send(self, ids: tuple[int, ...], text: str, step_ms: float, *, profiled: bool = False) -> None:
         used = len(self._running.sequence.ids)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pagewise.messages import Failure
+from pagewise.models.gguf import printable
+from pagewise.trace import LastSeen
 
 _TAIL = 8192
 _ABORT_LINE = re.compile(r"GGML_ASSERT|CUDA error|ggml_abort|out of memory|terminate called|what\(\):|Error: ")
@@ -22,6 +24,8 @@ class EngineExit(NamedTuple):
     out_of_memory: bool
     last_words: str
     """The line of its log that tells most, or an empty string. Printable characters only."""
+    at: LastSeen | None = None
+    """What it was at, where it could say so."""
 
 
 def engine_exit(
@@ -68,10 +72,23 @@ def explain(end: EngineExit, doing: str, engine_log: Path) -> Failure:
             f"Something ended it from outside (SIGKILL); the system counted no lack of memory.{words}",
             "If nobody did that on purpose, look at the system's log: `dmesg | tail`.",
         )
+    if end.signal == signal.SIGBUS and end.at is not None and end.at.model:
+        return _unreadable(what, end.at)
     next_step = f"The engine's log is {engine_log}; with the model's name it makes a useful report."
     if end.signal is not None:
         return Failure(what, f"{_signal_words(end.signal)}.{words}", next_step)
     return Failure(what, f"It stopped with exit code {end.exit_code}.{words}", next_step)
+
+
+def _unreadable(what: str, at: LastSeen) -> Failure:
+    name = printable(Path(at.model).name)
+    layer = f"layer {at.layer}" if at.layer.isdigit() else f"the {printable(at.layer)}"
+    during = f" while {layer} was computed" if at.layer not in ("", "?") else ""
+    return Failure(
+        what,
+        f"A page of {name} could not be read{during} (SIGBUS): the file was cut short, or the disk failed.",
+        f"The file is being read now to find the place. It is {printable(at.model)}.",
+    )
 
 
 def _signal_words(number: int) -> str:

@@ -18,7 +18,7 @@ from pagewise.host.work import busiest_link, dram_bytes_s, holding
 from pagewise.instruments.counters import Counts, disk_under, rate
 from pagewise.instruments.system import physical_cores
 from pagewise.messages import Judged, ModelInfo
-from pagewise.readings import DeviceMemory, Snapshot, TurnTiming, Verdict
+from pagewise.readings import DeviceMemory, Snapshot, Streaming, TurnTiming, Verdict
 from pagewise.verdict.disk_peak import known_disk_peak
 from pagewise.verdict.evidence import Evidence
 from pagewise.verdict.rules import judge
@@ -43,6 +43,7 @@ class Judge:
         self._disk_peak: float | None = None
         self.latest: Verdict | None = None
         """On the last turn since the load."""
+        self._streaming: Streaming | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
@@ -53,6 +54,7 @@ class Judge:
         """A model is in force: its thread count says which peak will be asked for."""
         self.latest = None
         self._disk_peak = _disk_peak(Path(model.path))
+        self._streaming = None
         self._peaks.want(model.threads)
         self._start(self._ask_devices())
 
@@ -69,6 +71,10 @@ class Judge:
         ours = holding(self._devices, model)
         if ours:
             turn.energy = EnergyMeter(self._sampler, ours)
+
+    def on_streamed(self, streaming: Streaming) -> None:
+        """What the engine says of weights that it streams."""
+        self._streaming = streaming
 
     def on_finished(self, turn: Turn, timing: TurnTiming, model: ModelInfo) -> None:
         """Judge a turn that has just ended."""
@@ -126,6 +132,8 @@ class Judge:
             other_cores=max(0.0, box - engine) if box is not None and engine is not None else None,
             gpu_busy_pct=_gpu_busy(turn),
             file_bytes=model.file_bytes,
+            n_params=model.n_params,
+            streaming=self._streaming,
             ram_available_bytes=self._available,
             dram_bytes_s=dram_bytes_s(ours, turn.devices),
             pcie_bytes_s=link[0] if link else None,

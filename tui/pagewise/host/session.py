@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pagewise import __version__
 from pagewise.host.changer import Changer
+from pagewise.host.damage import DamageSearch
 from pagewise.host.inside import Inside
 from pagewise.host.jobs.jobs import Jobs
 from pagewise.host.judge import Judge
@@ -88,6 +89,7 @@ class Session:
         self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle)
         self._inside = Inside(self._slot, self._turns, self._judge, lambda: self._loads.in_force)
         self._readings_socket = ReadingsSocket(self._inside.read)
+        self._damage = DamageSearch(lambda failure: outlet.send(Notice(failure)))
         self._monitor: MonitorFeed | None = None
         self._watchdog = Watchdog(self._owed, limits or Limits())
         self._upkeep = Upkeep(self._loads, self._turns, self._slot, PressureGauge(self._sampler.devices))
@@ -137,6 +139,7 @@ class Session:
         self._learning.close()
         self._sampler.stop()
         await self._profiler.close()
+        self._damage.close()
         await self._slot.end()
 
     def _watch(self, command: Monitor) -> None:
@@ -171,6 +174,7 @@ class Session:
             self._turns.proceed()
 
     def _on_lost(self, engine: Engine) -> None:
+        self._damage.after(engine.end)
         self._loads.on_lost(engine)
 
     def _on_loaded(self, model: ModelInfo) -> None:

@@ -15,6 +15,7 @@ from pagewise.host.engine_exit import EngineExit, engine_exit, last_words
 from pagewise.instruments.cgroup import find_memory_cgroup
 from pagewise.memory_file import VARIABLE as KV_FILE_VARIABLE
 from pagewise.messages import STREAM, Command, Event, FrameError, FrameReader, Quit, decode_event, encode
+from pagewise.trace import last_seen
 
 _QUIT_GRACE_S = 2.0
 _LAST_FRAMES_S = 2.0
@@ -119,7 +120,8 @@ class Engine(asyncio.SubprocessProtocol):
         code = self._transport.get_returncode()
         assert code is not None
         kills = self._cgroup.oom_kills() if self._cgroup else None
-        self.end = engine_exit(code, self._oom_kills, kills, last_words(self.log, self._log_offset))
+        end = engine_exit(code, self._oom_kills, kills, last_words(self.log, self._log_offset))
+        self.end = end._replace(at=last_seen(self.log, self.pid))
         self._transport.close()
         self._over.set()
         self._listeners.on_exit(self)

@@ -12,7 +12,7 @@ from pagewise.host.outlet import Outlet
 from pagewise.host.slot import EngineSlot
 from pagewise.host.supervise import Engine
 from pagewise.host.turn import Turn
-from pagewise.messages import CONTROL, Event, Failure, Finished, Generate, Layers, ModelInfo, Stop
+from pagewise.messages import CONTROL, Event, Failure, Finished, Generate, Layers, ModelInfo, Stop, Streamed
 from pagewise.readings import Snapshot
 
 
@@ -96,6 +96,8 @@ class Turns:
     def on_event(self, event: Event, payload: bytes) -> bool:
         """What the engine says besides tokens goes on to the app. Whether it ended the turn."""
         self._outlet.forward(CONTROL, payload)
+        if isinstance(event, Streamed):
+            self._judge.on_streamed(event.streaming)
         turn = self.now
         if turn is None:
             return False

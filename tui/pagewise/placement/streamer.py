@@ -6,17 +6,16 @@ the kernel then reads it when it is touched.
 
 from __future__ import annotations
 
-import threading
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
 
-from pagewise.placement.pages import MappedFile
 from pagewise.placement.plan import Block, Plan
+from pagewise.placement.readers import Job, Readers
 
-READERS = 4
-"""Some wait for the disk while others map what has come, or drop; more were not faster."""
+_SETTLED = 0.8
 
 
 class State(Enum):
@@ -29,16 +28,16 @@ class State(Enum):
 
 
 class Streamer:
-    """Follows the computation, told by ``begin``, ``done`` and ``end``, with threads that read and drop.
+    """Follows the computation, told by ``begin``, ``done`` and ``end``, and keeps the readers busy.
 
     The computing thread calls; the lock is held for bookkeeping alone, never across a system call.
     """
 
-    def __init__(self, files: Sequence[MappedFile], blocks: Sequence[Block], n_steps: int) -> None:
-        self._files = files
+    def __init__(self, readers: Readers, blocks: Sequence[Block], n_steps: int) -> None:
+        self._readers = readers
+        self._changed = readers.changed
         self._blocks = blocks
         self._n_steps = n_steps
-        self._changed = threading.Condition()
         self._state = [State.AWAY] * len(blocks)
         self._streamed = [False] * len(blocks)
         self._ending: list[list[int]] = [[] for _ in range(n_steps)]
@@ -51,13 +50,14 @@ class Streamer:
         self._inside = 0
         self._step = 0
         self._waited = -1
-        self._closed = False
-        self.failure: OSError | None = None
-        """The last read or drop that the system refused; the block is then left to the kernel."""
+        self._began_s = 0.0
+        self._waited_s = 0.0
+        self.waited_s = 0.0
+        """Time that the computing thread has waited for blocks, all in all."""
+        self.step_s: float | None = None
+        """Time that one step takes when it does not wait, over the last evaluations of one token."""
         self.plan = Plan((), 0, sum(block.bytes for block in blocks), 0)
-        self._threads = [threading.Thread(target=self._work, name=f"reader {n}", daemon=True) for n in range(READERS)]
-        for thread in self._threads:
-            thread.start()
+        readers.sources.append(self._take)
 
     def apply(self, plan: Plan) -> None:
         """Take a plan into force, between two evaluations. What it no longer keeps is dropped at once."""
@@ -88,10 +88,24 @@ class Streamer:
             self._select()
             self._changed.notify_all()
 
+    def sweep(self) -> None:
+        """An evaluation has gone by unfollowed: whatever it brought in of the streamed blocks is dropped."""
+        with self._changed:
+            for index, state in enumerate(self._state):
+                if not self._streamed[index]:
+                    continue
+                if state is State.AWAY:
+                    self._inside += self._blocks[index].bytes
+                    self._drop(index)
+                elif state is State.HERE:
+                    self._drop(index)
+            self._changed.notify_all()
+
     def begin(self) -> None:
         """An evaluation is about to begin; returns when its first step has its blocks."""
         with self._changed:
             self._step = 0
+            self._began_s, self._waited_s = time.monotonic(), 0.0
             self._wait_for(0)
 
     def done(self, step: int) -> None:
@@ -112,23 +126,27 @@ class Streamer:
                 self._step = 0
                 self._changed.notify_all()
 
-    def end(self) -> None:
+    def end(self, *, one_token: bool = True) -> None:
         """The evaluation has ended, or was stopped: whatever it left is dropped, and the next one is read ahead."""
         with self._changed:
             if self._step:
                 self._finish()
+                if one_token:
+                    took = (time.monotonic() - self._began_s - self._waited_s) / self._n_steps
+                    self.step_s = took if self.step_s is None else _SETTLED * self.step_s + (1 - _SETTLED) * took
                 self._step = 0
             if any(self._state[index] is State.HERE and not self._streamed[index] for index in self._active):
                 self._select()
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """End the threads. The files may be closed afterwards."""
+    def inside(self) -> set[int]:
+        """Steps of which streamed blocks are in memory, or on their way, at this moment."""
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+            return {
+                self._blocks[index].first
+                for index in self._active
+                if self._streamed[index] and self._state[index] in (State.READING, State.HERE)
+            }
 
     def _finish(self) -> None:
         for passed in range(self._step, self._n_steps):
@@ -146,8 +164,14 @@ class Streamer:
     def _wait_for(self, step: int) -> None:
         self._waited = step
         self._changed.notify_all()
-        while not self._closed and any(self._is_due(index, step) for index in self._of(step)):
+        began = 0.0
+        while not self._readers.closed and any(self._is_due(index, step) for index in self._of(step)):
+            began = began or time.monotonic()
             self._changed.wait()
+        if began:
+            waited = time.monotonic() - began
+            self._waited_s += waited
+            self.waited_s += waited
         self._waited = -1
 
     def _is_due(self, index: int, step: int) -> bool:
@@ -166,46 +190,31 @@ class Streamer:
     def _next(self) -> int | None:
         """The block to read next, walking from the step that is computed, round to the next token's."""
         start = bisect_left(self._firsts, self._step)
+        full = False
         for index in (*self._active[start:], *self._active[:start]) if start else self._active:
             if self._state[index] is not State.AWAY:
                 continue
-            block = self._blocks[index]
             if not self._streamed[index]:
                 return index
-            if self._inside + block.bytes <= self._window or block.first <= self._waited <= block.last:
+            block = self._blocks[index]
+            if block.first <= self._waited <= block.last or not (full or self._inside + block.bytes > self._window):
                 self._inside += block.bytes
                 return index
+            # What is to be kept can still be read.
+            full = True
+        return None
+
+    def _take(self) -> Job | None:
+        dropping = bool(self._drops)
+        index = self._drops.popleft() if dropping else self._next()
+        if index is None:
             return None
-        return None
+        self._state[index] = State.DROPPING if dropping else State.READING
+        block = self._blocks[index]
+        return Job(self, index, block.part, block.start, block.end, dropping, not self._streamed[index])
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                index = None
-                while not self._closed and not self._drops and (index := self._next()) is None:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                dropping = bool(self._drops)
-                if dropping:
-                    index = self._drops.popleft()
-                assert index is not None
-                self._state[index] = State.DROPPING if dropping else State.READING
-            failure = self._run(self._blocks[index], dropping)
-            with self._changed:
-                self.failure = failure or self.failure
-                self._state[index] = State.AWAY if dropping else State.HERE
-                if dropping and self._streamed[index]:
-                    self._inside -= self._blocks[index].bytes
-                self._changed.notify_all()
-
-    def _run(self, block: Block, dropping: bool) -> OSError | None:
-        file = self._files[block.part]
-        try:
-            if dropping:
-                file.drop(block.start, block.end)
-            else:
-                file.read(block.start, block.end)
-        except OSError as error:
-            return error
-        return None
+    def finished(self, job: Job) -> None:
+        """A block has come, or gone."""
+        self._state[job.key] = State.AWAY if job.dropping else State.HERE
+        if job.dropping and self._streamed[job.key]:
+            self._inside -= self._blocks[job.key].bytes

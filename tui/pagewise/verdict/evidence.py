@@ -6,6 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from pagewise.readings import Streaming
+
 
 class Tier(Struct, frozen=True):
     """One kind of memory, and what a token of the turn did in the layers that live there."""
@@ -63,6 +65,9 @@ class Evidence(Struct, frozen=True):
     gpu_busy_pct: float | None
     file_bytes: int
     ram_available_bytes: int | None
+    n_params: int = 0
+    streaming: Streaming | None = None
+    """What of the file is kept and what is streamed; None: the engine has not said."""
     kernel_cores: float | None = None
     """The part of ``engine_cores`` that was spent in the kernel, such as bringing pages in."""
     dram_bytes_s: float | None = None

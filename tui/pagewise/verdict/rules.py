@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pagewise.readings import Verdict
+from pagewise.readings import Streaming, Verdict
 from pagewise.verdict.evidence import Evidence, Tier
 from pagewise.verdict.gain import said, smaller_quant, with_fewer_bytes, with_layers_on_device, without
+from pagewise.verdict.smaller_quant import rate_with, that_fits
 
 ENOUGH = 0.60
 """Share of a measured peak from which on a bandwidth is a limit."""
@@ -86,7 +87,7 @@ def _disk(evidence: Evidence) -> Answer | None:
     read = f"{_bytes(evidence.page_in_bytes)} a token came from disk"
     if evidence.io_stalled is None or evidence.kernel_cores is None or evidence.engine_cores is None:
         return Answer(False, f"{read}; how long that took is not known.")
-    waiting = evidence.io_stalled
+    waiting = _waiting(evidence, evidence.io_stalled)
     handling = evidence.kernel_cores / evidence.threads
     computing = (evidence.engine_cores - evidence.kernel_cores) / evidence.threads
     page_in = min(1.0, waiting + handling)
@@ -106,6 +107,14 @@ def _of_disk(evidence: Evidence, page_in: float) -> str:
         return ""
     speed = evidence.page_in_bytes / (page_in * evidence.tpot_ms / 1000.0)
     return f" That is {_speed(speed)}, {100 * speed / peak:.0f} % of the disk's measured peak."
+
+
+def _waiting(evidence: Evidence, stalled: float) -> float:
+    """Share of a token: where the engine streams, the readers wait for a living and only its own waiting counts."""
+    streaming = evidence.streaming
+    if streaming is None or not streaming.streamed_bytes or streaming.waited_ms is None or not streaming.token_ms:
+        return stalled
+    return min(1.0, streaming.waited_ms / streaming.token_ms)
 
 
 def _host(evidence: Evidence) -> Answer | None:
@@ -274,6 +283,9 @@ def _kind(evidence: Evidence) -> str:
 
 
 def _more_memory(evidence: Evidence) -> str:
+    streaming = evidence.streaming
+    if streaming is not None and streaming.streamed_bytes:
+        return _fitting(evidence, streaming)
     available = evidence.ram_available_bytes
     if available is not None and evidence.file_bytes > available:
         return (
@@ -293,6 +305,25 @@ def _bytes_per_s(evidence: Evidence, tier: Tier) -> float:
 
 def _use(evidence: Evidence, tier: Tier) -> float | None:
     return _bytes_per_s(evidence, tier) / tier.peak_bytes_per_s if tier.peak_bytes_per_s else None
+
+
+def _fitting(evidence: Evidence, streaming: Streaming) -> str:
+    """What would do away with reading: a smaller quant, or more memory, with the rate that is to be expected."""
+    now = 1000.0 / evidence.tpot_ms if evidence.tpot_ms else None
+    missing = max(0, streaming.needed_bytes - streaming.room_bytes)
+    more = f"{_bytes(missing)} more of memory would hold all of it"
+    if streaming.token_ms is None or streaming.waited_ms is None or now is None:
+        return f"Choose a smaller quant: {more}."
+    compute_ms = max(0.01, streaming.token_ms - streaming.waited_ms)
+    quant = that_fits(evidence.n_params, evidence.file_bytes, streaming.room_bytes)
+    if quant is None:
+        return f"No common quant of this model fits. {more[0].upper()}{more[1:]}: {_rate(1000.0 / compute_ms)}."
+    there = _rate(rate_with(quant, evidence.file_bytes, compute_ms))
+    return f"{quant.name} would fit: about {there} instead of {now:.2g}. {more[0].upper()}{more[1:]}."
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f} tok/s" if value >= 10 else f"{value:.1f} tok/s"
 
 
 def _share(evidence: Evidence, tier: Tier) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pagewise.app.figures import percent, share, size
+from pagewise.app.figures import duration, percent, rate, share, size
 from pagewise.app.gauges.gauge import Gauge, figure, quiet, title
 from pagewise.app.gauges.strip import merged
 from pagewise.app.readout import Readout
 from pagewise.app.spans import Line, Span, ends
 from pagewise.app.visible import visible_line
-from pagewise.readings import LayerResidency, Residency
+from pagewise.readings import LayerResidency, Residency, Streaming
 
 _CELLS = {
     "RAM": ("■", "accent"),
+    "kept": ("■", "accent"),
+    "streaming": ("▤", "accent"),
+    "read ahead": ("▦", "strong accent"),
     "partly": ("◧", "accent"),
     "disk": ("□", "muted"),
     "reclaimed": ("◌", "warn"),
@@ -21,8 +24,23 @@ _CELLS = {
 }
 
 
-def cell(layer: LayerResidency) -> str:
-    """In which state of ``_CELLS`` a layer is."""
+_WHOLE = 0.98
+
+
+def cell(layer: LayerResidency, streaming: Streaming | None = None) -> str:
+    """In which state of ``_CELLS`` a layer is. ``streaming``: what the engine says of it, where layers are streamed."""
+    state = _cached(layer)
+    if streaming is None or not streaming.streamed_bytes or layer.where == "device":
+        return state
+    told = next((one for one in streaming.layers if one.name == layer.name), None)
+    if told is None or not told.bytes:
+        return state
+    if told.kept_bytes < _WHOLE * told.bytes:
+        return "read ahead" if layer.name in streaming.ahead else "streaming"
+    return "kept" if state in ("RAM", "partly") else state
+
+
+def _cached(layer: LayerResidency) -> str:
     if layer.where == "device":
         return "VRAM"
     if layer.where == "copied":
@@ -30,7 +48,7 @@ def cell(layer: LayerResidency) -> str:
     if layer.cached_bytes is None or layer.bytes <= 0:
         return "unknown"
     cached = layer.cached_bytes / layer.bytes
-    if cached >= 0.98:
+    if cached >= _WHOLE:
         return "RAM"
     if layer.reclaimed_bytes and layer.reclaimed_bytes / layer.bytes >= 0.02:
         return "reclaimed"
@@ -50,7 +68,7 @@ def _draw(readout: Readout, width: int, rows: int) -> list[Line]:
     word = "in RAM" if residency.meaning == "cached" else "mapped"
     right: tuple[Span, ...] = (*figure(percent(resident_share(residency))), (f" {word}", "muted"))
     lines = [title("MODEL FILE", size(residency.file_bytes), right, width)]
-    states = [cell(layer) for layer in residency.layers]
+    states = [cell(layer, readout.streaming) for layer in residency.layers]
     if not states:
         lines.append(quiet(_why(residency) or "its layers are not known yet", width))
         return lines
@@ -83,12 +101,31 @@ def _state(readout: Readout) -> list[str]:
     ]
     counts: dict[str, list[str]] = {}
     for layer in residency.layers:
-        counts.setdefault(cell(layer), []).append(layer.name)
+        counts.setdefault(cell(layer, readout.streaming), []).append(layer.name)
     lines += [f"{name}: {len(names)} of {len(residency.layers)} layers." for name, names in counts.items()]
+    lines += _streamed(readout.streaming)
     oldest = max((layer.age_s for layer in residency.layers), default=0.0)
     if oldest > 2:
         lines.append(f"The layers are read in turn; the oldest cell is {oldest:.0f} s old.")
     return lines + [f"{missing.metric} is n/a: {visible_line(missing.why)}" for missing in residency.missing]
+
+
+def _streamed(streaming: Streaming | None) -> list[str]:
+    if streaming is None or not streaming.streamed_bytes:
+        return []
+    lines = [
+        f"The file is larger than the {size(streaming.room_bytes)} it can have: {size(streaming.kept_bytes)} stay, "
+        f"{size(streaming.streamed_bytes)} are streamed through a window of {size(streaming.window_bytes)}."
+    ]
+    if streaming.missed_pct is not None:
+        lines.append(f"Of the experts that were chosen {percent(streaming.missed_pct)} were not in memory.")
+    if streaming.waited_ms is not None:
+        lines.append(f"A token waits {duration(streaming.waited_ms)} of {duration(streaming.token_ms)} for the disk.")
+    if streaming.bandwidth_bytes_s is not None:
+        lines.append(f"The disk gives {rate(streaming.bandwidth_bytes_s)} while it is read from.")
+    if streaming.locked:
+        lines.append("What is kept is locked in memory.")
+    return [*lines, "c shows what more or less memory would do."]
 
 
 GAUGE = Gauge(
@@ -96,11 +133,12 @@ GAUGE = Gauge(
     draw=_draw,
     what="How much of the model file is in RAM, and which layers: one cell a layer, the input first and the output "
     "last. ■ in RAM, ◧ partly, □ not cached (on disk only), ◌ the kernel took it back, G in a GPU's memory, C copied "
-    "into private memory.",
+    "into private memory. Of a file larger than memory: ■ kept, ▤ streaming (a part of the layer is read again for "
+    "every token), ▦ of which that part is read ahead at this moment.",
     unit="per cent of the file's bytes; one cell is one layer",
     source="The kernel's page cache, asked with cachestat (or, where that is missing, pagemap or mincore) for the byte "
     "ranges of each layer that the file's header gives.",
     how="□ is normal before a layer's first use. ◌ means memory was short and the layer will be read again: a smaller "
-    "quant, or fewer other programs, helps.",
+    "quant, or fewer other programs, helps. c opens the curve of decode rate against memory.",
     state=_state,
 )

@@ -238,6 +238,13 @@ class ChatScreen(Screen[None]):
 
         self.app.push_screen(DetailsScreen(self.session.readout))
 
+    @on(GaugeColumn.Curve)
+    def action_curve(self) -> None:
+        """What memory does to the decode rate."""
+        from pagewise.app.screens.curve import CurveScreen
+
+        self.app.push_screen(CurveScreen(self.session.readout))
+
     def action_operators(self) -> None:
         """Profile the next token."""
         from pagewise.app.screens.operators import OperatorsScreen

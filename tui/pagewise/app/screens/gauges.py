@@ -6,6 +6,7 @@ from textual import on
 from textual.widget import Widget
 
 from pagewise.app.readout import Readout
+from pagewise.app.screens.curve import CurveScreen
 from pagewise.app.screens.details import DetailsScreen
 from pagewise.app.screens.explain import ExplainScreen
 from pagewise.app.screens.sheet import Sheet
@@ -16,7 +17,7 @@ class GaugesScreen(Sheet[None]):
     """All gauges, one of them chosen."""
 
     CSS_PATH = ["sheet.tcss", "gauges.tcss"]
-    KEYS = [("↑↓", "choose"), ("?", "explain"), ("d", "details"), ("Esc", "back")]
+    KEYS = [("↑↓", "choose"), ("?", "explain"), ("d", "details"), ("c", "memory curve"), ("Esc", "back")]
 
     def __init__(self, readout: Readout) -> None:
         super().__init__("Gauges")
@@ -33,6 +34,10 @@ class GaugesScreen(Sheet[None]):
     @on(GaugeColumn.Details)
     def _details(self) -> None:
         self.app.push_screen(DetailsScreen(self._readout))
+
+    @on(GaugeColumn.Curve)
+    def _curve(self) -> None:
+        self.app.push_screen(CurveScreen(self._readout))
 
     @on(GaugeColumn.Left)
     def _left(self) -> None:

@@ -17,7 +17,10 @@ _MARGIN = 1
 
 
 class GaugeColumn(Painted):
-    """All gauges. With the focus, up and down choose one, ``?`` or enter explains it, ``d`` opens the details."""
+    """All gauges. With the focus, up and down choose one, ``?`` or enter explains it.
+
+    ``d`` opens the details, ``c`` the memory curve.
+    """
 
     can_focus = True
 
@@ -30,6 +33,9 @@ class GaugeColumn(Painted):
 
     class Details(Message):
         """The person wants all that is known of the last reply."""
+
+    class Curve(Message):
+        """The person wants to see what memory does to the decode rate."""
 
     class Left(Message):
         """Back to the chat."""
@@ -78,6 +84,8 @@ class GaugeColumn(Painted):
             self.chosen = len(GAUGES) - 1
         elif event.key == "d" or (event.key == "enter" and GAUGES[self.chosen] is bound_by.GAUGE):
             self.post_message(self.Details())
+        elif event.key == "c":
+            self.post_message(self.Curve())
         elif event.key in ("question_mark", "enter"):
             self.post_message(self.Explain(GAUGES[self.chosen]))
         elif event.key in ("escape", "f3"):

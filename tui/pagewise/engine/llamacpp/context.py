@@ -80,6 +80,7 @@ class Context:
         ``follower`` is an EvalCallback that is asked about every node of every graph; it must outlive the context.
         """
         self.model = model
+        self.followed = follower is not None
         self.notes: list[str] = []
         if profile.n_ctx > model.n_ctx_train > 0:
             self.notes.append(

@@ -44,8 +44,8 @@ class _Checkpoint(NamedTuple):
 class Around(Protocol):
     """Something that goes along with every evaluation."""
 
-    def begin(self) -> None:
-        """One is about to begin."""
+    def begin(self, n_tokens: int) -> None:
+        """One of so many tokens is about to begin."""
 
     def end(self) -> None:
         """It has ended, however it did."""
@@ -171,7 +171,7 @@ class Sequence:
         mark = log.mark()
         before = time.perf_counter_ns()
         if self._around is not None:
-            self._around.begin()
+            self._around.begin(len(ids))
         result = llama_cpp.llama_decode(self.context.pointer, batch)
         llama_cpp.llama_synchronize(self.context.pointer)
         if self._around is not None:

@@ -12,6 +12,7 @@ from pagewise.engine.llamacpp.tensor import layout_is_known, tensor_at
 
 _CHOICE = re.compile(r"^ffn_moe_topk-(\d+)$")
 _INT32 = 26
+_INT32_BYTES = 4
 
 
 class Routers:
@@ -36,14 +37,25 @@ class Routers:
 
     def read(self, index: int, pointer: int) -> None:
         """The choice at this node, which has just been computed. Its memory is used again by later nodes."""
-        tensor = tensor_at(pointer)
-        count = int(tensor.ne[0])
-        if tensor.type != _INT32 or not 0 < count <= self.n_expert:
-            return
-        chosen = (ctypes.c_int32 * count)()
-        library.tensor_read(pointer, ctypes.addressof(chosen), 0, ctypes.sizeof(chosen))
-        self._chosen[self.nodes[index]] = tuple(sorted(expert for expert in chosen if 0 <= expert < self.n_expert))
+        rows = rows_of(pointer)
+        if rows and len(rows[0]) <= self.n_expert:
+            self._chosen[self.nodes[index]] = tuple(sorted(expert for expert in rows[0] if 0 <= expert < self.n_expert))
 
     def choices(self, names: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """One entry for each layer of ``names``; none at all where no choice was read."""
         return tuple(self._chosen.get(name, ()) for name in names) if self._chosen else ()
+
+
+def rows_of(pointer: int) -> list[list[int]]:
+    """The choice for each token, from the node that holds it; none where it is not what it is expected to be.
+
+    A row may be the beginning of a longer one: the first of all experts in their order.
+    """
+    tensor = tensor_at(pointer)
+    count, tokens, stride = int(tensor.ne[0]), int(tensor.ne[1]), int(tensor.nb[1])
+    if tensor.type != _INT32 or count < 1 or tokens < 1 or stride % _INT32_BYTES:
+        return []
+    wide = stride // _INT32_BYTES
+    values = (ctypes.c_int32 * (wide * (tokens - 1) + count))()
+    library.tensor_read(pointer, ctypes.addressof(values), 0, ctypes.sizeof(values))
+    return [values[wide * row : wide * row + count] for row in range(tokens)]

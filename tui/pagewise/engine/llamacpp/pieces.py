@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 _SMALLEST = 32
@@ -31,8 +32,8 @@ class PieceSize:
     Sizes are powers of two up to ``n_ubatch``, so that a fast model always gets whole micro-batches and the same bits.
     """
 
-    def __init__(self, n_ubatch: int, grain: Grain, threads: int, *, whole: bool = False) -> None:
-        """``whole``: always whole micro-batches, since every piece reads all the weights that are not in memory."""
+    def __init__(self, n_ubatch: int, grain: Grain, threads: int, *, whole: Callable[[], bool] = bool) -> None:
+        """``whole``: whether whole micro-batches are wanted, since every piece reads the weights that are streamed."""
         self._n_ubatch = n_ubatch
         self._share = grain.share
         self._rate: float | None = None
@@ -43,7 +44,7 @@ class PieceSize:
     @property
     def size(self) -> int:
         """Tokens of the next piece."""
-        return self._size
+        return self._n_ubatch if self._whole() else self._size
 
     def measured(self, tokens: int, seconds: float) -> None:
         """A piece of ``tokens`` took this long. Short pieces say little of the rate and are passed over."""
@@ -54,7 +55,7 @@ class PieceSize:
         self._size = self._rounded(self._rate * _PATIENCE_S / self._share)
 
     def _rounded(self, wanted: float) -> int:
-        if wanted >= self._n_ubatch or self._whole:
+        if wanted >= self._n_ubatch:
             return self._n_ubatch
         size = _SMALLEST
         while size * 2 <= wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,8 +126,12 @@ def check_context(file: ModelFile, profile: Profile, sizes: Sizes, available: in
 
 def check_weights(file: ModelFile, profile: Profile, sizes: Sizes, available: int) -> None:
     """Refuse weights that are to be copied or locked into RAM and do not fit; mapped ones need not. Raises Failed."""
+    streams = profile.placement != "off" and sys.platform.startswith("linux")
+    if profile.load_mode not in ("none", "direct", *(() if streams else ("mlock",))):
+        # Of locked weights what does not fit is streamed, and the rest is locked.
+        return
     needed = sizes.copied_bytes
-    if profile.load_mode not in ("none", "direct", "mlock") or needed + RAM_MARGIN <= available:
+    if needed + RAM_MARGIN <= available:
         return
     raise Failed(
         f"{printable(file.path.name)} does not fit into memory",
