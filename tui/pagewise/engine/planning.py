@@ -31,6 +31,7 @@ from pagewise.guide.cache import provide
 from pagewise.guide.files import GuideError
 from pagewise.jobs.plan import RAM, Compared, DevicePlan, MemoryPlan, WouldFit
 from pagewise.models.gguf import printable
+from pagewise.models.layers import layer_of
 from pagewise.models.offload import LayerBytes, layer_bytes
 from pagewise.placement.available import room_for_file
 from pagewise.placement.plan import layout, make_plan
@@ -341,12 +342,16 @@ def _streamed_bytes(file: ModelFile, profile: Profile, sizes: Sizes, freed: int)
     mapped = frozenset(
         layer.name for layer in sizes.layers if layer.mapped_bytes and not layer.device_bytes + layer.copied_bytes
     )
-    blocks = layout(file.headers, mapped).blocks
+    tensors = [tensor.name for header in file.headers for tensor in header.tensors]
+    found = layout(file.headers, frozenset(name for name in tensors if layer_of(name) in mapped))
     room += freed - sizes.ram.kv - sizes.ram.compute
     if isinstance(profile.placement, Keep):
         room = min(room, profile.placement.bytes)
+    if found.experts is not None:
+        # Which of them are streamed, the router decides; of those only the chosen ones are read.
+        return min(max(0, found.bytes - max(0, room)), sizes.mapped_bytes)
     # Blocks are whole granules of the file, and may reach beyond its tensors.
-    return min(make_plan(blocks, max(0, room)).streamed_bytes, sizes.mapped_bytes) if blocks else 0
+    return min(make_plan(found.blocks, max(0, room)).streamed_bytes, sizes.mapped_bytes) if found.blocks else 0
 
 
 def _memory_notes(
