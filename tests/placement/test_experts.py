@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -147,6 +148,21 @@ def test_room_changes_in_both_directions(mixture: Mixture) -> None:
         for _ in range(5):
             mixture.evaluate()
         assert mixture.memory.most * SIZE <= units * UNIT
+
+
+def test_what_somebody_else_has_read_is_not_left_lying(mixture: Mixture) -> None:
+    mixture.memory.here = {piece.start for slices in LAYOUT.slices for piece in slices}
+    room = 30 * UNIT
+    mixture.experts.resize(room)
+    until = time.monotonic() + 20
+    while len(mixture.memory.here) * SIZE > room and time.monotonic() < until:
+        mixture.evaluate()
+    for _ in range(20):
+        mixture.evaluate()
+    mixture.memory.most = 0
+    for _ in range(20):
+        mixture.evaluate()
+    assert mixture.memory.most * SIZE <= room
 
 
 def test_everything_is_kept_where_everything_fits(mixture: Mixture) -> None:

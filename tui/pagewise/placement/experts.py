@@ -127,6 +127,7 @@ class Experts:
         self._again: set[int] = set()
         self._needed: frozenset[int] = frozenset()
         self._fill = 0
+        self._swept = False
         self._seen_tokens = 0
         self._inside = 0
         self._leaving = 0
@@ -374,12 +375,23 @@ class Experts:
             expert = self._fill % n_layer * self._layout.n_expert + self._fill // n_layer
             if self._state[expert] is State.AWAY:
                 if self._inside + self._sizes[expert] > self._room - self._slack:
-                    return None
+                    return self._take_left_over()
                 self._fill += 1
                 self._read(expert)
                 return self._take_now()
             self._fill += 1
         return None
+
+    def _take_left_over(self) -> Job | None:
+        """What lies in the page cache of experts that we have never read, from the load or from another program."""
+        if self._swept:
+            return None
+        self._swept = True
+        for expert, state in enumerate(self._state):
+            if state is State.AWAY:
+                self._inside += self._sizes[expert]
+                self._drop(expert)
+        return self._take_now()
 
     def finished(self, job: Job) -> None:
         """A piece of an expert has come, or gone."""
