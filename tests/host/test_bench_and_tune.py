@@ -13,7 +13,7 @@ from pagewise.client import HostClient
 from pagewise.jobs.base import JobFailed
 from pagewise.jobs.bench import Bench, Benched, BenchTest
 from pagewise.jobs.tune import Aim, FixKey, TakeBest, TrialEnded, Tune, Tuned
-from pagewise.messages import Stop
+from pagewise.messages import EngineStatus, Finished, Loaded, Stop
 from pagewise.settings import Profile
 
 AIM = Aim(n_prompt=32, n_output=16, depth=32)
@@ -91,3 +91,33 @@ async def test_what_is_fixed_is_not_touched(real: Talk, plain: Profile) -> None:
     real.send(Tune(7, plain, AIM, fixed=keys))
     done = await real.wait(Tuned)
     assert all("flash_attention" in " ".join(trial.changes) for trial in done.trials[1:])
+
+
+async def test_a_tune_in_place_keeps_model_and_conversation(real: Talk, plain: Profile) -> None:
+    real.load(plain)
+    loaded = await real.wait(Loaded)
+    first = real.ask(8)
+    before = await real.wait(Finished, lambda event: event.id == first)
+    pid = (await real.wait(EngineStatus, lambda event: event.state == "ready")).pid
+    real.send(Tune(70, plain, Aim(n_prompt=16, n_output=8, depth=0), most_trials=3, in_place=True, fresh=True))
+    done = await real.wait(Tuned)
+    assert done.id == 70
+    assert not any("load_mode" in change for trial in done.trials for change in trial.changes)
+    again = real.ask(8)
+    after = await real.wait(Finished, lambda event: event.id == again)
+    assert before.timing is not None and after.timing is not None
+    assert after.timing.n_reused == before.timing.n_prompt - 1
+    assert [event.pid for event in real.all(EngineStatus) if event.pid is not None].count(pid) >= 1
+    assert loaded.model.path == plain.model
+    assert len(real.all(Loaded)) == 1
+
+
+async def test_a_message_ends_a_tune_in_place_at_once(real: Talk, plain: Profile) -> None:
+    real.load(plain)
+    await real.wait(Loaded)
+    real.send(Tune(70, plain, Aim(n_prompt=16, n_output=200, depth=0), most_trials=50, in_place=True, fresh=True))
+    await real.wait(TrialEnded)
+    turn = real.ask(4)
+    failed = await real.wait(JobFailed)
+    assert failed.id == 70 and failed.cancelled
+    assert (await real.wait(Finished, lambda event: event.id == turn)).reason == "length"

@@ -35,6 +35,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("monitor", "f5", "F5", "Monitor", "Every process of the box that holds a model"),
     Action("details", "", "F3 D", "Details", "Why the last reply was as fast as it was"),
     Action("curve", "", "F3 C", "Memory curve", "Decode rate against memory for this model"),
+    Action("tune", "f6", "F6", "Tune", "Settings that make this model faster here, measured"),
     Action("operators", "f7", "F7", "Profile operators", "The next token node by node; slows that one"),
     Action("flame", "f8", "F8", "Flame graph", "Where the engine's time goes, by function"),
     Action("page_up", "pageup", "PageUp", "Scroll up", "A reply that comes does not pull it down"),

@@ -39,6 +39,10 @@ class AskedJobs:
         self._send(make(id))
         return id
 
+    def tell(self, wish: Command) -> None:
+        """Say something to a job that is under way."""
+        self._send(wish)
+
     def stop(self, id: int) -> None:
         """Cancel job ``id``, if it is still under way; it ends with JobFailed(cancelled=True)."""
         if id in self._asked:

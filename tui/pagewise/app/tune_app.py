@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
@@ -14,13 +13,11 @@ from textual.screen import Screen
 from pagewise import messages
 from pagewise.app.app import THEME_KEY, WithoutColour, _driver
 from pagewise.app.jobs import AskedJobs
-from pagewise.app.screens.profile_name import NameScreen
 from pagewise.app.screens.tune import TuneScreen
 from pagewise.app.themes import TERMINAL, load_themes
-from pagewise.app.tuning.found import keys_of
+from pagewise.app.tuning.asked import saver
 from pagewise.app.widgets.painted import PaintedApp
 from pagewise.jobs.tune import Tune, Tuned
-from pagewise.settings import Profile
 
 if TYPE_CHECKING:
     from pagewise.app.connection import Client
@@ -39,7 +36,7 @@ class TuneApp(PaintedApp):
         self._client = client
         ids = itertools.count(1)
         self._jobs = AskedJobs(client.send, lambda: next(ids))
-        self._screen = TuneScreen(self._jobs, client.send, make, self._save, model=model, may_use=False)
+        self._screen = TuneScreen(self._jobs, client.send, make, saver(self), model=model, may_use=False)
         if self.no_color:
             self._filters = [WithoutColour()]
         for known in themes.themes.values():
@@ -78,12 +75,6 @@ class TuneApp(PaintedApp):
     async def _listen(self) -> None:
         async for event in self._client.events():
             self._jobs.take(event)
-
-    def _save(self, best: Profile, saved: Callable[[Path | None], None]) -> None:
-        from pagewise.profiles.save import save
-
-        keys = keys_of(best)
-        self.push_screen(NameScreen("Save as profile", f"{best.name}-tuned", lambda name: save(name, keys)), saved)
 
     def _remembered(self) -> str | None:
         from pagewise.profiles.state import recall

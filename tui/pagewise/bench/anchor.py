@@ -15,11 +15,11 @@ class Anchor:
         """``first``: times of the test at the begin, in any unit. Raises ValueError where there are none."""
         if not first:
             raise ValueError("an anchor needs a first measurement")
-        self._normal = statistics.median(first)
+        self.normal = statistics.median(first)
 
     def drift(self, again: list[float]) -> float:
         """How much longer the test takes now: 0.05 is 5 % slower, -0.05 5 % faster."""
-        return statistics.median(again) / self._normal - 1.0
+        return statistics.median(again) / self.normal - 1.0
 
     def holds(self, drift: float) -> bool:
         """Whether a measurement that was taken at this drift may be kept."""

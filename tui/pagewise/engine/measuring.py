@@ -21,7 +21,7 @@ def measure(running: Running, command: Measure, interrupt: Interrupt) -> Measure
 
     Raises Failed where it does not fit the context, Cancelled where it was stopped.
     """
-    needed = command.depth + command.n_prompt + command.n_output
+    needed = max(command.depth, running.sequence.used if command.depth < 0 else 0) + command.n_prompt + command.n_output
     n_ctx = running.context.n_ctx
     if needed > n_ctx:
         raise Failed(
@@ -46,9 +46,16 @@ class _Measurement:
         self._command = command
         self._interrupt = interrupt
         self._random = random.Random(_SEED)
-        self._depth = self._tokens(command.depth)
+        self._depth = list(running.sequence.ids) if command.depth < 0 else self._tokens(command.depth)
 
     def run(self) -> Measured:
+        try:
+            return self._measured()
+        finally:
+            if self._command.depth < 0:
+                self._go_to_depth()
+
+    def _measured(self) -> Measured:
         command = self._command
         self._go_to_depth()
         if command.test == "prefill":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -63,6 +64,8 @@ class Loads:
         """The load in hand."""
         self._last: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
+        self._on_wanted: Callable[[], None] | None = None
+        """Tells who has borrowed the engine that it is wanted."""
         self._losses = 0
         self._ready_at = 0.0
         slot.on_parked_lost = self.on_parked_lost
@@ -90,6 +93,8 @@ class Loads:
     def begin(self, wanted: Load) -> None:
         """Bring ``wanted`` in force; loads that are under way give way to it, and a reply too unless it can go on."""
         self._losses = 0
+        if self._on_wanted is not None:
+            self._on_wanted()
         for former in (*self._asked, self._change):
             if former is not None:
                 former.replaced = True
@@ -120,6 +125,8 @@ class Loads:
     def engine_for_turn(self) -> Engine | None:
         """The engine if it can take a turn now. If there is none, one is brought up or what waits is refused."""
         if self._jobs:
+            if self._on_wanted is not None:
+                self._on_wanted()
             return None
         if self._slot.engine is not None and self._turns.model is not None:
             return self._slot.engine
@@ -128,6 +135,32 @@ class Loads:
         else:
             self._queue(self._recover())
         return None
+
+    @asynccontextmanager
+    async def lend(self, on_wanted: Callable[[], None]) -> AsyncIterator[Profile | None]:
+        """The engine for work that is neither turn nor load: both wait until the block is left.
+
+        Yields the profile in force. ``on_wanted`` is called once somebody waits.
+        """
+        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        over = asyncio.Event()
+
+        async def hold() -> None:
+            await self._turns.settled()
+            if not given.done():
+                given.set_result(None)
+            await over.wait()
+
+        self._queue(hold())
+        try:
+            await given
+            self._on_wanted = on_wanted
+            self._slot.is_lent = True
+            yield self.in_force
+        finally:
+            self._on_wanted = None
+            self._slot.is_lent = False
+            over.set()
 
     def on_turn_finished(self) -> None:
         """A turn has come to its end: the engine is not one that ends each time it is used."""

@@ -86,7 +86,7 @@ class Session:
             self._on_loaded,
             over.set,
         )
-        self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle)
+        self._jobs = Jobs(outlet, self._slot, engine_command, engine_log, self._is_idle, self._loads.lend)
         self._inside = Inside(self._slot, self._turns, self._judge, lambda: self._loads.in_force)
         self._readings_socket = ReadingsSocket(self._inside.read)
         self._damage = DamageSearch(lambda failure: outlet.send(Notice(failure)))

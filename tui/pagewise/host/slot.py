@@ -83,6 +83,8 @@ class EngineSlot:
         """The names of the profiles that are held beside it."""
         self.on_parked_lost: Callable[[Engine], None] = lambda engine: None
         self.state: EngineState = "none"
+        self.is_lent = False
+        """Whether what is loaded into it is no change of profile, and the app is not told of it."""
         self.last_word_at = time.monotonic()
         """When anything was last heard of the engine, or asked of it."""
         self._command = tuple(command)
@@ -268,7 +270,8 @@ class EngineSlot:
                 self._answer.set_result(event)
         elif isinstance(event, LoadProgress):
             self._stop_read_progress()
-            self._outlet.forward(CONTROL, payload)
+            if not self.is_lent:
+                self._outlet.forward(CONTROL, payload)
         else:
             self._on_turn_event(event, payload)
 

@@ -14,7 +14,8 @@ class Measure(JobRequest, frozen=True, tag=True):
 
     ``prefill`` evaluates ``n_prompt`` random tokens in whole batches, ``decode`` ``n_output`` random ones one by one:
     neither tokenizes nor samples, as llama-bench. ``chat`` does what a reply does: a text is tokenized, evaluated and
-    answered with ``n_output`` sampled tokens, whatever they are. All of them begin behind ``depth`` tokens.
+    answered with ``n_output`` sampled tokens, whatever they are. All of them begin behind ``depth`` tokens; a depth of
+    -1 is what the KV cache holds of the conversation, and holds again when it is over.
     """
 
     test: Test

@@ -245,6 +245,26 @@ class ChatScreen(Screen[None]):
 
         self.app.push_screen(CurveScreen(self.session.readout))
 
+    def action_tune(self) -> None:
+        """Look for better settings in the engine that runs; what is found can be used or saved."""
+        from pagewise.app.screens.tune import TuneScreen
+        from pagewise.app.tuning.asked import saver, tune_of
+
+        session = self.session
+        if session.profile is None or session.model is None:
+            self.query_one(Keys).flash("There is no model to tune: F2 chooses a profile")
+            return
+        make = tune_of(session.profile)
+        screen = TuneScreen(
+            session.jobs, session.jobs.tell, make, saver(self.app), model=session.profile.name, may_use=True
+        )
+
+        def use(found: Profile | None) -> None:
+            if found is not None:
+                session.switch(found)
+
+        self.app.push_screen(screen, use)
+
     def action_operators(self) -> None:
         """Profile the next token."""
         from pagewise.app.screens.operators import OperatorsScreen

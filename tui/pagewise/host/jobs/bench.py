@@ -25,6 +25,8 @@ _ANCHOR_TOKENS = 8
 _ANCHOR_TIMES = 3
 _MOST_WAITS = 3
 _WAIT_S = 5.0
+_WAIT_ANCHORS = 50
+"""A machine is given so many times as long as the anchor takes to come back, and no more than that."""
 _BUSY_CORES = 0.25
 """Other programs that keep more than this busy are named."""
 
@@ -124,7 +126,7 @@ class _Bench:
                     break
                 discarded += self._command.repetitions
                 self._job.progress(f"the machine has drifted by {drift:+.0%}: waiting", self._done, self._total)
-                await asyncio.sleep(_WAIT_S)
+                await asyncio.sleep(min(_WAIT_S, _WAIT_ANCHORS * anchor.normal / 1e9))
             self._done += self._command.repetitions * len(yardsticks)
             cores = load.cores()
             for place, kept in enumerate(samples):

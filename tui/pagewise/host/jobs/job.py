@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,10 @@ from pagewise.host.outlet import Outlet
 from pagewise.host.slot import EngineSlot
 from pagewise.jobs.base import JobAnswer, JobProgress, JobWish
 from pagewise.messages import Event, Failure
+from pagewise.settings import Profile
 
 _PROGRESS_S = 0.1
+Lend = Callable[[Callable[[], None]], AbstractAsyncContextManager[Profile | None]]
 
 
 class JobError(Exception):
@@ -41,9 +43,12 @@ class Job:
         engine_log: Path,
         is_idle: Callable[[], bool],
         answers: dict[int, asyncio.Future[JobAnswer]],
+        lend: Lend,
     ) -> None:
         """``answers``: what the engine of the conversation says to a job goes into the future under its id."""
         self.id = id
+        self.lend = lend
+        """The engine of the conversation for work that is neither turn nor load; see Loads."""
         self.slot = slot
         """The engine of the conversation."""
         self.is_idle = is_idle

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pagewise.failure import Failure
-from pagewise.host.jobs.job import Job, JobError
+from pagewise.host.jobs.job import Job, JobError, Lend
 from pagewise.host.outlet import Outlet
 from pagewise.host.slot import EngineDied, EngineSlot
 from pagewise.jobs.base import JobAnswer, JobFailed, JobProgress, JobRequest, JobWish
@@ -44,8 +44,9 @@ class Jobs:
         engine_command: Sequence[str],
         engine_log: Path,
         is_idle: Callable[[], bool],
+        lend: Lend,
     ) -> None:
-        self._outlet, self._slot, self._is_idle = outlet, slot, is_idle
+        self._outlet, self._slot, self._is_idle, self._lend = outlet, slot, is_idle, lend
         self._engine_command, self._engine_log = engine_command, engine_log
         self._running: dict[int, asyncio.Task[None]] = {}
         self._jobs: dict[int, Job] = {}
@@ -97,6 +98,7 @@ class Jobs:
                 self._engine_log,
                 self._is_idle,
                 self._answers,
+                self._lend,
             )
             self._jobs[command.id] = job
             await kind.run(command, job)

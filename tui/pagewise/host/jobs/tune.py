@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ import msgspec
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from pagewise.failure import Failure
+from pagewise.host.jobs.in_place import InPlace
 from pagewise.host.jobs.job import Job, JobError
 from pagewise.host.jobs.yardstick import Refused, Yardstick
 from pagewise.host.slot import EngineDied
@@ -27,6 +30,7 @@ from pagewise.settings import Profile
 from pagewise.tuner.comparison import Taken, TrialFailed
 from pagewise.tuner.facts import Device, Facts
 from pagewise.tuner.ledger import Ledger, begin_from, machine_name
+from pagewise.tuner.move import Move
 from pagewise.tuner.search import Cannot, Search, Wishes
 from pagewise.verdict.roofline import known_peak
 
@@ -38,12 +42,45 @@ _REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "Q2_K"})
 
 async def run(command: Tune, job: Job) -> None:
     """Search, tell each trial, and end with Tuned. Raises JobError where even the start cannot be measured."""
+    if command.in_place:
+        await _in_place(command, job)
+        return
     async with Yardstick(job) as yardstick:
         await _Tuning(command, job, yardstick).run()
 
 
+async def _in_place(command: Tune, job: Job) -> None:
+    """In the engine of the conversation: a message or a switch that is asked for meanwhile ends it at once."""
+    this = asyncio.current_task()
+    assert this is not None
+    job.progress("waiting for the reply to end", 0, 0)
+    async with job.lend(lambda: _leave(this)) as in_force:
+        model = job.slot.model
+        if in_force is None or model is None:
+            raise JobError("There is nothing to tune", "No model is loaded.", "Choose a profile (F2).")
+        place = InPlace(job, in_force, model)
+        room = (model.n_ctx - command.aim.n_output) // 2
+        if room < _LEAST_OUTPUT:
+            raise JobError(
+                "There is no room to measure in",
+                f"The context has {model.n_ctx:,} tokens, and the conversation takes nearly all of them.",
+                "Begin a new conversation (^N), or set a larger n_ctx.",
+            )
+        aim = msgspec.structs.replace(command.aim, n_prompt=min(command.aim.n_prompt, room))
+        wanted = msgspec.structs.replace(command, profile=in_force, aim=aim)
+        try:
+            await _Tuning(wanted, job, place).run()
+        finally:
+            with contextlib.suppress(Refused, EngineDied):
+                await place.restore()
+
+
+def _leave(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
 class _Tuning:
-    def __init__(self, command: Tune, job: Job, yardstick: Yardstick) -> None:
+    def __init__(self, command: Tune, job: Job, yardstick: Yardstick | InPlace) -> None:
         self._command, self._job, self._yardstick = command, job, yardstick
         self._wishes = Wishes(command.fixed)
         self._began = time.monotonic()
@@ -52,16 +89,17 @@ class _Tuning:
 
     async def run(self) -> None:
         command = self._command
-        start = _start_of(command.profile, command.aim)
+        start = command.profile if command.in_place else _start_of(command.profile, command.aim)
         meter = _EngineMeter(self._yardstick, self._job)
         self._job.progress("load", 0, 0)
         try:
-            loaded = await self._yardstick.load(start)
+            await self._yardstick.load(start)
         except Refused as error:
             raise JobError(error.failure.what, error.failure.why, error.failure.next) from error
-        assert loaded is not None
-        facts = _facts(loaded.model, command.aim)
-        self._ledger = _ledger(loaded.model, facts, command.aim)
+        model = self._yardstick.model
+        assert model is not None
+        facts = _facts(model, command.aim)
+        self._ledger = _ledger(model, facts, command.aim)
         first, rejected = ([], set()) if command.fresh else begin_from(self._ledger.trials(), start, command.aim)
         search = Search(
             meter,
@@ -74,6 +112,7 @@ class _Tuning:
             most_seconds=command.most_seconds,
             first=first,
             rejected=rejected,
+            only=_loads_nothing if command.in_place else lambda move: True,
         )
         self._job.heed = self._on_wish
         try:
@@ -116,7 +155,7 @@ class _EngineMeter:
     trial: the next load starts another.
     """
 
-    def __init__(self, yardstick: Yardstick, job: Job) -> None:
+    def __init__(self, yardstick: Yardstick | InPlace, job: Job) -> None:
         self._yardstick, self._job = yardstick, job
 
     async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Taken:
@@ -150,6 +189,11 @@ class _EngineMeter:
         former = self._yardstick.profile
         loaded = await self._yardstick.load(profile)
         return loaded is not None and (former is None or change_class(former, profile)[0] not in ("none", "live"))
+
+
+def _loads_nothing(move: Move) -> bool:
+    """Whether the KV cache comes along too: without it one side would be measured at another depth."""
+    return move.cheap and not move.keys & {"flash_attention", "cache_type_k", "cache_type_v"}
 
 
 def _start_of(profile: Profile, aim: Aim) -> Profile:

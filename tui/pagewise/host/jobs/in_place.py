@@ -1,0 +1,68 @@
+"""The engine of the conversation as a yardstick: nothing is loaded, and the conversation stays."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pagewise.host.jobs.job import Job
+from pagewise.host.jobs.yardstick import Refused
+from pagewise.host.slot import EngineDied, LoadRefused
+from pagewise.jobs.base import JobAnswer, JobFailed
+from pagewise.jobs.bench import BenchTest
+from pagewise.jobs.measure import Measure, Measured
+from pagewise.messages import Failure, Loaded, ModelInfo
+from pagewise.profiles.cost import change_class
+from pagewise.settings import Profile
+
+_LOOK_S = 0.5
+_GONE = Failure("The engine has ended", "It ended in the middle of a measurement.", "Send a message to start it again.")
+
+
+class InPlace:
+    """For as long as the engine is lent. ``restore`` puts back what was in force."""
+
+    def __init__(self, job: Job, in_force: Profile, model: ModelInfo) -> None:
+        self.profile: Profile | None = in_force
+        self.model: ModelInfo | None = model
+        self._job = job
+        self._begun_with = in_force
+
+    async def load(self, profile: Profile) -> Loaded | None:
+        """Bring it in force; None where nothing is to be done. Raises Refused and EngineDied."""
+        assert self.profile is not None
+        change = change_class(self.profile, profile)[0]
+        if change == "none":
+            return None
+        if change not in ("live", "context"):
+            raise Refused(Failure("This needs a load", "The conversation's model stays.", "Run `pagewise tune`."))
+        try:
+            loaded = await self._job.slot.load(self._job.id, profile, change)
+        except LoadRefused as error:
+            raise Refused(error.failure) from error
+        self.profile, self.model = profile, loaded.model
+        return loaded
+
+    async def measure(self, test: BenchTest) -> Measured:
+        """One sample behind what the conversation holds. Raises Refused and EngineDied."""
+        engine = self._job.slot.engine
+        if engine is None:
+            raise EngineDied(_GONE)
+        answer = self._job.expect(self._job.id)
+        engine.send(Measure(self._job.id, test.test, test.n_prompt, test.n_output, -1))
+        said: JobAnswer | None = None
+        while said is None:
+            done, _ = await asyncio.wait([answer], timeout=_LOOK_S)
+            if done:
+                said = answer.result()
+            elif self._job.slot.engine is not engine:
+                answer.cancel()
+                raise EngineDied(_GONE)
+        if isinstance(said, JobFailed):
+            raise Refused(said.failure)
+        assert isinstance(said, Measured)
+        return said
+
+    async def restore(self) -> None:
+        """What was in force before; if the engine is gone, the next message brings it back."""
+        if self._job.slot.engine is not None:
+            await self.load(self._begun_with)
