@@ -458,7 +458,7 @@ def compare(
 @click.option("--output", type=click.IntRange(8, 16_777_216), default=64, show_default=True, help="Tokens of a reply.")
 @click.option("--ttft", type=click.FloatRange(0.001), metavar="SECONDS", help="The first token must come within this.")
 @click.option("--leave", metavar="SIZE", help="Leave so much free on each device and in RAM, such as 2GiB.")
-@click.option("--max-kl", type=click.FloatRange(0.0), help="Allow smaller KV types up to this KL divergence.")
+@click.option("--kv-types", is_flag=True, help="Try smaller KV types too; `pagewise compare` tells what they cost.")
 @click.option("--fix", "fixed", metavar="KEY", multiple=True, help="Leave this key as it is; repeatable.")
 @click.option("--trials", type=click.IntRange(1, 1000), default=15, show_default=True)
 @click.option("--time", "minutes", type=click.FloatRange(0.01), metavar="MINUTES", help="End after so long.")
@@ -478,7 +478,7 @@ def tune(
     output: int,
     ttft: float | None,
     leave: str | None,
-    max_kl: float | None,
+    kv_types: bool,
     fixed: tuple[str, ...],
     trials: int,
     minutes: float | None,
@@ -492,7 +492,7 @@ def tune(
     from pagewise.profiles.files import resolve
 
     chosen = resolve(profile, overrides, model)
-    aim = command.aim_of(goal, prompt, output, depth, ttft, leave, max_kl)
+    aim = command.aim_of(goal, prompt, output, depth, ttft, leave, kv_types)
     command.check_keys(fixed)
     seconds = None if minutes is None else 60 * minutes
     if not (plain or json or save_as) and sys.stdin.isatty() and sys.stdout.isatty():

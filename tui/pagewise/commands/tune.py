@@ -79,7 +79,7 @@ def full_screen(
 
 
 def aim_of(
-    goal: Goal, prompt: int, output: int, depth: int, ttft_s: float | None, leave: str | None, max_kl: float | None
+    goal: Goal, prompt: int, output: int, depth: int, ttft_s: float | None, leave: str | None, kv_types: bool
 ) -> Aim:
     """The aim as the options say it. Raises TuneError where they contradict each other."""
     leave_bytes = 0
@@ -100,7 +100,7 @@ def aim_of(
                 "Leave one of the two out.",
             )
         )
-    return Aim(goal, prompt, output, depth, None if ttft_s is None else 1000 * ttft_s, leave_bytes, max_kl)
+    return Aim(goal, prompt, output, depth, None if ttft_s is None else 1000 * ttft_s, leave_bytes, kv_types)
 
 
 def check_keys(fixed: tuple[str, ...]) -> None:

@@ -36,8 +36,8 @@ class Aim(Struct, frozen=True):
     """Of a chat: a time to the first token above it counts against a candidate. None: a tenth above the start's."""
     leave_free_bytes: int = 0
     """On each device and in RAM."""
-    max_kl: float | None = None
-    """Least quality: highest KL divergence that a smaller KV type may cost. None: KV types stay as they are."""
+    kv_types: bool = False
+    """Whether smaller types of the KV cache may be tried; they cost quality, which is not measured here."""
 
 
 class Trial(Struct, frozen=True):

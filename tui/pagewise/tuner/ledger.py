@@ -78,7 +78,7 @@ def begin_from(trials: list[Trial], start: Profile, aim: Aim) -> tuple[list[Move
     if not won:
         return [], lost
     best = _as_now(won[-1].profile, start)
-    if aim.max_kl is None:
+    if not aim.kv_types:
         best = msgspec.structs.replace(best, cache_type_k=start.cache_type_k, cache_type_v=start.cache_type_v)
     changes = tuple(
         (key, getattr(best, key)) for key in Profile.__struct_fields__ if getattr(best, key) != getattr(start, key)

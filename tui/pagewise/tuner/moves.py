@@ -115,7 +115,7 @@ def _flash_attention(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Mov
 
 def _cache_types(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
     share = _kv_share(facts)
-    if aim.max_kl is None or share < _KV_MATTERS:
+    if not aim.kv_types or share < _KV_MATTERS:
         return
     for kind, smaller in (("q8_0", 0.47), ("q4_0", 0.72)):
         changes: tuple[tuple[str, str], ...] = (("cache_type_k", kind), ("cache_type_v", kind))

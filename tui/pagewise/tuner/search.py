@@ -92,7 +92,7 @@ class Search:
         self._noise = Noise()
         self._start_profile = start
         self._tried: set[tuple[tuple[str, object], ...]] = set()
-        self._seen: set[tuple[object, ...]] = {signature(start)}
+        self._seen: set[tuple[object, ...]] = set()
         self._trials: list[Trial] = []
         self._bound: float | None = None
 
@@ -135,6 +135,7 @@ class Search:
         trial = self._trial(0, self._start_profile, (), "where you are", used[0], time.monotonic() - began)
         trial = msgspec.structs.replace(trial, outcome="start", pairs=len(used))
         self._standing = self._standing_of(trial, used[0])
+        self._seen.add(signature(self._standing.in_force))
         self._tell(trial, trial)
         return trial
 
@@ -142,8 +143,10 @@ class Search:
         earlier = [move for move in self._first if move.alters(best.profile)]
         self._first = []
         for move in [*earlier, *moves(self._standing, self._facts, self._aim)]:
-            after = signature(move.applied(best.profile))
-            if move.changes in self._tried or after in self._seen or after in self._rejected:
+            if move.changes in self._tried or signature(move.applied(best.profile)) in self._rejected:
+                continue
+            # What a profile leaves open counts as what it came to: on after auto that was on is nothing new.
+            if signature(move.applied(self._standing.in_force)) in self._seen:
                 continue
             if move.keys & self._wishes.fixed or not self._only(move):
                 continue
@@ -154,7 +157,7 @@ class Search:
         began = time.monotonic()
         profile = move.applied(best.profile)
         self._tried.add(move.changes)
-        self._seen.add(signature(profile))
+        self._seen.add(signature(move.applied(self._standing.in_force)))
         changes = described(self._standing.in_force, move.changes)
         number = len(self._trials)
         refused = await self._meter.ruled_out(profile, self._aim)

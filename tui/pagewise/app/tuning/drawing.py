@@ -68,7 +68,8 @@ def draw_state(tuning: Tuning, width: int) -> list[Line]:
     """How far it is, and the best so far."""
     aim = tuning.wanted.aim
     goal = f"{aim.goal}: {_GOALS[aim.goal]}"
-    where = f"{count(aim.n_prompt)} + {count(aim.n_output)} tokens at depth {count(aim.depth)}"
+    depth = "behind the conversation" if tuning.wanted.in_place else f"at depth {count(aim.depth)}"
+    where = f"{count(aim.n_prompt)} + {count(aim.n_output)} tokens {depth}"
     lines = [ends(line(("aim  ", "muted"), (goal, "text")), line((where, "muted")), width)]
     tried = sum(trial.outcome not in ("start", "ruled out") for trial in tuning.trials)
     if tuning.over:
@@ -128,7 +129,7 @@ def draw_result(tuning: Tuning, width: int) -> list[Line]:
         )
         for reason in result.reasons:
             lines += wrap((("  ", "text"), (visible_line(reason), "text")), width, rest=4)
-    else:
+    elif not result.notes:
         lines += wrap(
             (("✓ ", "accent"), ("Where you are is as good as anything that was tried.", "text")), width, rest=2
         )
@@ -149,6 +150,8 @@ def draw_plot(trials: Sequence[Trial], best: int, width: int, height: int) -> li
     axis = max(len(f"{rate:.0f}") for _, rate, _ in points) + 1
     columns, rows = width - axis - 1, height - 2
     low, high = min(memory for memory, _, _ in points), max(memory for memory, _, _ in points)
+    if high - low < 0.01 * high:
+        return []
     top = max(rate for _, rate, _ in points)
     bottom = min(rate for _, rate, _ in points)
     bottom = max(0.0, bottom - 0.1 * (top - bottom)) if top > bottom else 0.0

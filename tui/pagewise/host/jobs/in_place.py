@@ -10,6 +10,7 @@ from pagewise.host.slot import EngineDied, LoadRefused
 from pagewise.jobs.base import JobAnswer, JobFailed
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.measure import Measure, Measured
+from pagewise.jobs.plan import MemoryPlan
 from pagewise.messages import Failure, Loaded, ModelInfo
 from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
@@ -41,6 +42,10 @@ class InPlace:
             raise Refused(error.failure) from error
         self.profile, self.model = profile, loaded.model
         return loaded
+
+    async def plan(self, profile: Profile) -> MemoryPlan | None:
+        """Not asked for: nothing is loaded, and the engine itself refuses a context that does not fit."""
+        return None
 
     async def measure(self, test: BenchTest) -> Measured:
         """One sample behind what the conversation holds. Raises Refused and EngineDied."""

@@ -21,6 +21,7 @@ from pagewise.instruments.processor import processor_name
 from pagewise.instruments.system import physical_cores
 from pagewise.jobs.base import JobWish
 from pagewise.jobs.bench import BenchTest
+from pagewise.jobs.plan import RAM, MemoryPlan
 from pagewise.jobs.tune import Aim, FixKey, TakeBest, Trial, TrialEnded, Tune, Tuned
 from pagewise.messages import ModelInfo
 from pagewise.models.gguf import GgufError, read_header
@@ -37,6 +38,7 @@ from pagewise.verdict.roofline import known_peak
 _QUICK = 4
 """The part of the aim's output that is measured at first."""
 _LEAST_OUTPUT = 8
+_MIB = 1024**2
 _REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "Q2_K"})
 
 
@@ -182,13 +184,36 @@ class _EngineMeter:
         )
 
     async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
-        return None
+        former = self._yardstick.profile
+        if former is None or change_class(former, profile)[0] in ("none", "live"):
+            return None
+        try:
+            plan = await self._yardstick.plan(profile)
+        except EngineDied:
+            return None
+        return _too_large(plan, aim.leave_free_bytes) if plan is not None else None
 
     async def _bring_in_force(self, profile: Profile) -> bool:
         """Whether anything but a live change had to be done for it."""
         former = self._yardstick.profile
         loaded = await self._yardstick.load(profile)
         return loaded is not None and (former is None or change_class(former, profile)[0] not in ("none", "live"))
+
+
+def _too_large(plan: MemoryPlan, leave_free: int) -> Failure | None:
+    """Why a plan says no; a model that is streamed need not fit into RAM."""
+    for device in plan.devices:
+        if device.free_bytes is None or (device.device == RAM and plan.streamed_bytes):
+            continue
+        left = device.free_bytes - device.needed_bytes
+        if left < leave_free or not plan.fits:
+            return Failure(
+                f"It does not fit on {device.device}",
+                f"It takes {device.needed_bytes / _MIB:,.0f} MiB of the {device.free_bytes / _MIB:,.0f} MiB that are "
+                f"free there, and {leave_free / _MIB:,.0f} MiB are to stay free.",
+                "Fewer layers on the device, a smaller quant or a shorter context would.",
+            )
+    return None
 
 
 def _loads_nothing(move: Move) -> bool:

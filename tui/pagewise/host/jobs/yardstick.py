@@ -13,6 +13,7 @@ from pagewise.host.slot import EngineDied
 from pagewise.jobs.base import JobFailed
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.measure import Measure, Measured
+from pagewise.jobs.plan import MakePlan, MemoryPlan, Planned
 from pagewise.messages import EngineHello, Failure, Load, Loaded, LoadFailed, LoadProgress, ModelInfo
 from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
@@ -83,6 +84,22 @@ class Yardstick:
                     if event.restored is None:
                         self.profile = self.model = None
                     raise Refused(event.failure)
+        except EngineDied:
+            await self.clear()
+            raise
+        raise AssertionError("the events of an engine end with its death")
+
+    async def plan(self, profile: Profile) -> MemoryPlan | None:
+        """What it would take in place of what is held now; None where that cannot be known. Raises EngineDied."""
+        assert self._engine is not None, "nothing has been loaded"
+        self._id += 1
+        self._engine.send(MakePlan(self._id, profile))
+        try:
+            async for event in self._engine.events():
+                if isinstance(event, Planned):
+                    return event.plan
+                if isinstance(event, JobFailed):
+                    return None
         except EngineDied:
             await self.clear()
             raise
