@@ -33,7 +33,7 @@ def wake_soon() -> None:
     A short slice does that on Linux from 6.12 on; elsewhere nothing changes.
     """
     number = _SCHED_SETATTR.get(platform.machine())
-    if number is None or not sys.platform.startswith("linux"):
+    if number is None or not sys.platform.startswith("linux") or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return
     wanted = _Scheduling(size=ctypes.sizeof(_Scheduling), runtime=_SLICE_NS)
     wanted.nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
