@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from pagewise.placement.pages import MappedFile
+from pagewise.placement.slices import wake_soon
 
 READERS = 4
 """Some wait for the disk while others map what has come, or drop; more were not faster."""
@@ -82,6 +83,7 @@ class Readers:
                 thread.join()
 
     def _work(self) -> None:
+        wake_soon()
         while True:
             with self.changed:
                 job = None
