@@ -332,7 +332,7 @@ async def test_the_palette_has_every_action() -> None:
             "Profiles",
             "Gauges",
             "Conversations",
-            "Open a model file",
+            "Open a model",
             "Answer again",
             "Quit",
             "Theme: light",

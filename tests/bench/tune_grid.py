@@ -41,7 +41,7 @@ from pagewise.tuner.search import Search, Wishes
 SHAPE = Shape(
     n_layer=16, n_embd=1024, n_ff=2816, n_head=16, n_head_kv=4, n_vocab=4096, weights="Q8_0", n_ctx_train=8192
 )
-AIM = Aim("chat", n_prompt=512, n_output=48, depth=512)
+AIM = Aim("chat", n_prompt=256, n_output=32, depth=256)
 REPETITIONS = 5
 MOST_TRIALS = 15
 WITHIN = 1.03
@@ -54,7 +54,7 @@ def axes() -> dict[str, list[Any]]:
     return {
         "load_mode": ["auto", "none"],
         "flash_attention": ["on", "off"],
-        "n_ubatch": [128, 256, 512, 1024],
+        "n_ubatch": [64, 128, 256, 512],
         "threads": some,
         "threads_batch": some,
     }

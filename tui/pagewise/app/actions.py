@@ -27,7 +27,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("new_conversation", "ctrl+n", "^N", "New conversation", "The present one stays stored"),
     Action("conversations", "f4", "F4", "Conversations", "Open an earlier one, begin one, delete one"),
     Action("profiles", "f2", "F2", "Profiles", "Switch, and see before what it would change"),
-    Action("take_profile", "ctrl+t", "^T", "Take a changed profile", "After its file was edited outside"),
+    Action("take_profile", "ctrl+t", "^T", "Changed profile", "Take it, after its file was edited outside"),
     Action("back", "ctrl+g", "^G", "Former profile", "Back to the one before; once more returns"),
     Action("release", "f10", "F10", "Give memory back", "Lets go of the model until the next message"),
     Action("open_model", "ctrl+o", "^O", "Open a model", "Of those on this machine, from the hub, or by its path"),

@@ -110,7 +110,8 @@ def check_context(file: ModelFile, profile: Profile, sizes: Sizes, available: in
     ``available``: bytes that may be taken. Raises Failed.
     """
     cache, compute = sizes.ram.kv, sizes.ram.compute
-    if cache + compute + RAM_MARGIN <= available:
+    # A margin larger than what is asked for would refuse small contexts on small machines.
+    if cache + compute + min(RAM_MARGIN, available // 2) <= available:
         return
     room = max(0, available - compute - RAM_MARGIN)
     fits = room * sizes.n_ctx // max(1, cache) // 256 * 256
