@@ -82,12 +82,11 @@ def test_a_limit_that_is_lowered_and_raised_while_it_runs(limited: EngineProcess
     assert group.oom_kills() == 0
 
 
-def test_a_load_that_does_not_fit_reads_no_more_than_it_needs(
-    limited: EngineProcess, group: Group, model: Path
-) -> None:
-    size = model.stat().st_size
-    group.limit(group.held + (160 << 20))
-    loaded = limited.load(profile(model, n_ctx=256))
+def test_a_load_that_does_not_fit_reads_no_more_than_it_needs(limited: EngineProcess, group: Group) -> None:
+    large = make_model(n_layer=40, n_embd=1024, n_ff=2816, n_head=8, n_head_kv=2, n_vocab=1024, weights="Q8_0")
+    size = large.stat().st_size
+    group.limit(group.held + (360 << 20))
+    loaded = limited.load(profile(large, n_ctx=256))
     assert any("read again for every token" in note for note in loaded.model.notes)
     reply = limited.generate("the sea", SHORT)
     assert len(reply.ids) == SHORT.max_tokens
