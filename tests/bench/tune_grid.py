@@ -41,8 +41,8 @@ from pagewise.tuner.search import Search, Wishes
 SHAPE = Shape(
     n_layer=16, n_embd=1024, n_ff=2816, n_head=16, n_head_kv=4, n_vocab=4096, weights="Q8_0", n_ctx_train=8192
 )
-AIM = Aim("chat", n_prompt=256, n_output=32, depth=256)
-REPETITIONS = 5
+AIM = Aim("chat", n_prompt=128, n_output=24, depth=128)
+REPETITIONS = 4
 MOST_TRIALS = 15
 WITHIN = 1.03
 
@@ -54,18 +54,19 @@ def axes() -> dict[str, list[Any]]:
     return {
         "load_mode": ["auto", "none"],
         "flash_attention": ["on", "off"],
-        "n_ubatch": [64, 128, 256, 512],
+        "n_ubatch": [32, 64, 128, 256],
         "threads": some,
         "threads_batch": some,
     }
 
 
 def start(model: Path) -> Profile:
-    """Where a person begins: nothing set."""
+    """Where a person begins: nothing set, and a micro-batch that is the default cut to the grid's prompts."""
     return Profile(
         name="start",
         model=str(model),
         n_ctx=2048,
+        n_ubatch=axes()["n_ubatch"][-1],
         probe_every=0,
         repack="off",
         sampling=Sampling(temperature=0.0),

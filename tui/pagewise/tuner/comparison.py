@@ -19,6 +19,7 @@ _ALIKE = 0.015
 _WORTH = 0.015
 _SOONER = 1.05
 _PAIRS_CHEAP, _PAIRS_LOADED = 5, 3
+_PATIENCE = 3
 
 
 class TrialFailed(Exception):
@@ -73,13 +74,17 @@ async def compare(
     noise: Noise,
     *,
     cheap: bool,
+    patient: bool = False,
     is_over: Callable[[], bool],
     on_pair: Callable[[int], Awaitable[None]] | None = None,
 ) -> Compared:
-    """Measure the two in turns. A candidate that is much worse at first sight is dropped after one pair."""
+    """Measure the two in turns. A candidate that is much worse at first sight is dropped after one pair.
+
+    ``patient``: up to three times as many pairs.
+    """
     logs: list[float] = []
     sooner: list[float] = []
-    most = _PAIRS_CHEAP if cheap else _PAIRS_LOADED
+    most = (_PAIRS_CHEAP if cheap else _PAIRS_LOADED) * (_PATIENCE if patient else 1)
     taken: Taken | None = None
     gain: Ratio | None = None
     outcome: Outcome = "same"
@@ -98,7 +103,7 @@ async def compare(
         sooner.append(_log_ratio(base.measured.ttft_ms or 0.0, taken.measured.ttft_ms or 0.0))
         gain = noise.interval(logs)
         outcome = _outcome(gain, len(logs), most)
-        if outcome != "same" or _is_alike(gain) or is_over():
+        if outcome != "same" or (_is_alike(gain) and not patient) or is_over():
             break
     noise.learn(logs)
     if outcome == "same" and aim.goal == "chat":

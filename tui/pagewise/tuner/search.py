@@ -23,6 +23,7 @@ _FIRST_SAMPLES = 3
 _LAST_PAIRS = 5
 _MOST_LAST_PAIRS = 9
 _SOONER = 1.05
+_SEEMS_BETTER = 1.0
 _PLACES = frozenset(
     {"n_gpu_layers", "tensor_overrides", "tensor_split", "split_mode", "main_gpu", "repack", "load_mode"}
 )
@@ -93,6 +94,8 @@ class Search:
         self._start_profile = start
         self._tried: set[tuple[tuple[str, object], ...]] = set()
         self._seen: set[tuple[object, ...]] = set()
+        self._open: list[tuple[float, Move]] = []
+        """Moves that seemed to help and could not be told from noise, with their gain: they get a longer look."""
         self._trials: list[Trial] = []
         self._bound: float | None = None
 
@@ -102,9 +105,12 @@ class Search:
         best = start
         while self._count < self._most_trials and not self._is_over:
             move = self._next(best)
-            if move is None:
+            if move is not None:
+                best = await self._try(move, best)
+            elif (move := self._longer_look(best)) is not None:
+                best = await self._try(move, best, patient=True)
+            else:
                 break
-            best = await self._try(move, best)
         return await self._verified(start, best)
 
     @property
@@ -153,7 +159,12 @@ class Search:
             return move
         return None
 
-    async def _try(self, move: Move, best: Trial) -> Trial:
+    def _longer_look(self, best: Trial) -> Move | None:
+        found = [each for each in self._open if not each[1].keys & self._wishes.fixed and each[1].alters(best.profile)]
+        self._open = sorted(found, key=lambda each: each[0])
+        return self._open.pop()[1] if self._open else None
+
+    async def _try(self, move: Move, best: Trial, *, patient: bool = False) -> Trial:
         began = time.monotonic()
         profile = move.applied(best.profile)
         self._tried.add(move.changes)
@@ -173,6 +184,7 @@ class Search:
             self._bound,
             self._noise,
             cheap=move.cheap,
+            patient=patient,
             is_over=lambda: self._wishes.enough,
         )
         trial = self._compared(number, profile, changes, move.why, done, time.monotonic() - began)
@@ -181,6 +193,8 @@ class Search:
             self._standing = self._standing_of(trial, done.taken)
             if move.keys & _PLACES:
                 self._tried.clear()
+        elif done.outcome == "same" and not patient and done.gain is not None and done.gain.value > _SEEMS_BETTER:
+            self._open.append((done.gain.value, move))
         self._tell(trial, best)
         return best
 
