@@ -110,6 +110,8 @@ class Loads:
 
         Asked for, models that are kept go as well.
         """
+        if self._on_wanted is not None:
+            self._on_wanted()
         self._queue(self._release(why))
 
     def let_go(self, kept: KeptModel, why: str) -> None:

@@ -11,7 +11,7 @@ from pagewise.jobs.base import JobAnswer, JobFailed
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.measure import Measure, Measured
 from pagewise.jobs.plan import MemoryPlan
-from pagewise.messages import Failure, Loaded, ModelInfo
+from pagewise.messages import Failure, Loaded, ModelInfo, Stop
 from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
 
@@ -56,7 +56,12 @@ class InPlace:
         engine.send(Measure(self._job.id, test.test, test.n_prompt, test.n_output, -1))
         said: JobAnswer | None = None
         while said is None:
-            done, _ = await asyncio.wait([answer], timeout=_LOOK_S)
+            try:
+                done, _ = await asyncio.wait([answer], timeout=_LOOK_S)
+            except asyncio.CancelledError:
+                # Somebody wants the engine: it must not measure to the end first.
+                engine.send(Stop(self._job.id))
+                raise
             if done:
                 said = answer.result()
             elif self._job.slot.engine is not engine:
