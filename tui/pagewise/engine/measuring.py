@@ -21,12 +21,13 @@ def measure(running: Running, command: Measure, interrupt: Interrupt) -> Measure
 
     Raises Failed where it does not fit the context, Cancelled where it was stopped.
     """
-    needed = max(command.depth, running.sequence.used if command.depth < 0 else 0) + command.n_prompt + command.n_output
+    depth = running.sequence.used if command.depth < 0 else command.depth
+    needed = depth + command.n_prompt + command.n_output
     n_ctx = running.context.n_ctx
     if needed > n_ctx:
         raise Failed(
             "The measurement does not fit into the context",
-            f"{command.depth:,} tokens of depth, {command.n_prompt:,} of prompt and {command.n_output:,} of output are "
+            f"{depth:,} tokens of depth, {command.n_prompt:,} of prompt and {command.n_output:,} of output are "
             f"{needed:,}; the context has {n_ctx:,}.",
             f"Set n_ctx to {needed:,} or more, or measure fewer tokens.",
         )
@@ -113,6 +114,7 @@ class _Measurement:
         try:
             began = time.perf_counter_ns()
             ids = vocabulary.tokenize(text, special=False)[: command.n_prompt] or self._tokens(1)
+            held = len(sequence.ids)
             sequence.prefill([*self._depth, *ids], self._check)
             prefilled = time.perf_counter_ns()
             id = sequence.sample(sampler)
@@ -132,7 +134,7 @@ class _Measurement:
             prefill_ns=prefilled - began,
             decode_ns=last - first,
             ttft_ns=first - began,
-            n_prompt=len(ids),
+            n_prompt=len(self._depth) + len(ids) - held,
             n_output=command.n_output,
         )
 
