@@ -41,8 +41,7 @@ class TuneApp(StandaloneApp):
         return Screen()
 
     def on_mount(self) -> None:
-        """Open the sheet, and end with it."""
-        super().on_mount()
+        """Open the sheet, and end with it. The base's own handler is called besides."""
         self._client.send(messages.SetRate(0.0))
         self.push_screen(self._screen, lambda _: self.exit())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from pagewise.bench.anchor import Anchor
+from pagewise.bench.formats import title
 from pagewise.host.jobs.job import Job
 from pagewise.host.jobs.yardstick import Yardstick, drop_from_cache
 from pagewise.instruments.devices import DevicesInstrument
@@ -55,8 +56,8 @@ class _Bench:
         together = len(profiles) > 1 and _fit_together(profiles)
         if len(profiles) > 1 and not together:
             self._notes.append(
-                "The profiles do not fit into memory together: they were measured one after the other, "
-                "and a machine that changes its speed in between changes their ratio."
+                "The profiles were measured one after the other, because they do not fit into memory together or use "
+                "a device: a machine that changes its speed in between changes their ratio."
             )
         groups = [profiles] if together else [(profile,) for profile in profiles]
         for group in groups:
@@ -155,12 +156,6 @@ def _fit_together(profiles: tuple[Profile, ...]) -> bool:
     return (
         not (wanted and DevicesInstrument().sample(None).devices) and sum(files) < psutil.virtual_memory().available / 2
     )
-
-
-def title(test: BenchTest) -> str:
-    """The test in a word."""
-    size = f"{test.n_prompt}+{test.n_output}" if test.test == "chat" else str(test.n_prompt or test.n_output)
-    return f"{test.test} {size}" + (f" at {test.depth}" if test.depth else "")
 
 
 def _described(loaded: Loaded, cold_ms: float | None) -> BenchModel:

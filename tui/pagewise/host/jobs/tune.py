@@ -202,17 +202,19 @@ class _EngineMeter:
 
 def _too_large(plan: MemoryPlan, leave_free: int) -> Failure | None:
     """Why a plan says no; a model that is streamed need not fit into RAM."""
+    remedy = "Fewer layers on the device, a smaller quant or a shorter context would."
     for device in plan.devices:
         if device.free_bytes is None or (device.device == RAM and plan.streamed_bytes):
             continue
-        left = device.free_bytes - device.needed_bytes
-        if left < leave_free or not plan.fits:
+        if device.free_bytes - device.needed_bytes < leave_free:
             return Failure(
                 f"It does not fit on {device.device}",
                 f"It takes {device.needed_bytes / _MIB:,.0f} MiB of the {device.free_bytes / _MIB:,.0f} MiB that are "
                 f"free there, and {leave_free / _MIB:,.0f} MiB are to stay free.",
-                "Fewer layers on the device, a smaller quant or a shorter context would.",
+                remedy,
             )
+    if not plan.fits:
+        return Failure("It does not fit", " ".join(plan.notes) or "The plan says so.", remedy)
     return None
 
 
