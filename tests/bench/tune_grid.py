@@ -175,7 +175,7 @@ def facts(grid: Grid) -> Facts:
         repackable_bytes=0,
         model_bytes=grid.model_bytes,
         available_bytes=16 * grid.model_bytes + 4 * 1024**3,
-        ram_peak=None,
+        ram_peaks={},
     )
 
 

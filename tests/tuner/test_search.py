@@ -32,7 +32,7 @@ def facts(**changes: Any) -> Facts:
         "repackable_bytes": 0,
         "model_bytes": 10**9,
         "available_bytes": 10**10,
-        "ram_peak": None,
+        "ram_peaks": {},
     }
     return Facts(**{**known, **changes})
 
@@ -200,3 +200,23 @@ def test_what_an_earlier_tune_found_is_tried_first_and_what_lost_is_not_tried_ag
     found, _ = search(table, first=[first])
     assert found.trials[1].changes == ("threads: 8 → 4", "flash_attention: on → off")
     assert found.trials[1].outcome == "better"
+
+
+def test_what_was_left_for_something_better_is_not_tried_again() -> None:
+    """Threads for prefill that are left open follow those for decode: back to the start then looks like a new one."""
+    told: list[Trial] = []
+    search(grid(bandwidth_bound, prefill), told=told)
+    taken = [trial for trial in told if trial.outcome == "better"]
+    assert taken
+    for trial in taken:
+        back = {tuple(reversed(change.partition(": ")[2].split(" → "))) for change in trial.changes}
+        later = [change for after in told[trial.number + 1 :] for change in after.changes]
+        for old, new in back:
+            assert not any(change.endswith(f"{old} → {new}") for change in later)
+
+
+def test_a_peak_counts_for_its_own_number_of_threads() -> None:
+    known = facts(ram_peaks={1: 10e9, 2: 20e9}, bytes_per_token=10**9, kv_bytes_at_depth=0)
+    assert known.ram_share(100.0, 1) == pytest.approx(1.0)
+    assert known.ram_share(100.0, 2) == pytest.approx(0.5)
+    assert known.ram_share(100.0, 4) is None

@@ -33,13 +33,14 @@ class Facts(Struct, frozen=True):
     model_bytes: int
     available_bytes: int
     """RAM that can be taken, with what the model itself holds given back."""
-    ram_peak: float | None
-    """Bytes a second that RAM gives at most; None while it is not known."""
+    ram_peaks: dict[int, float]
+    """Bytes a second that RAM gives at most to so many threads, for the counts that it has been measured at."""
     streamed_bytes: int = 0
     """Read from disk for each token, because they do not fit."""
 
-    def ram_share(self, tpot_ms: float | None) -> float | None:
-        """Of the RAM's peak, what a token that takes so long uses; None where it cannot be said."""
-        if not self.ram_peak or not tpot_ms or self.devices:
+    def ram_share(self, tpot_ms: float | None, threads: int) -> float | None:
+        """Of what RAM gives so many threads, what a token that takes so long uses; None where it cannot be said."""
+        peak = self.ram_peaks.get(threads)
+        if not peak or not tpot_ms or self.devices:
             return None
-        return (self.bytes_per_token + self.kv_bytes_at_depth) / (tpot_ms / 1000) / self.ram_peak
+        return (self.bytes_per_token + self.kv_bytes_at_depth) / (tpot_ms / 1000) / peak

@@ -55,7 +55,7 @@ def moves(standing: Standing, facts: Facts, aim: Aim) -> list[Move]:
 
 
 def _threads(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    now, share = standing.threads, facts.ram_share(standing.tpot_ms)
+    now, share = standing.threads, facts.ram_share(standing.tpot_ms, standing.threads)
     saturated = share is not None and share >= _SATURATED
     matters = 1.0 if aim.goal != "long-prompts" else 0.1
     for count in _thread_counts(facts):

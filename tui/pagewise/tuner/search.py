@@ -190,6 +190,9 @@ class Search:
         trial = self._compared(number, profile, changes, move.why, done, time.monotonic() - began)
         if done.outcome == "better" and done.taken is not None:
             best = trial
+            # Back to what it was is nothing new, whatever else a profile leaves open follows it.
+            former = self._standing.in_force
+            self._tried.add(tuple((key, getattr(former, key)) for key, _ in move.changes))
             self._standing = self._standing_of(trial, done.taken)
             if move.keys & _PLACES:
                 self._tried.clear()

@@ -235,9 +235,10 @@ def _facts(model: ModelInfo, aim: Aim) -> Facts:
     seen = DevicesInstrument().sample(None).devices
     held = sum(layer.copied_bytes for layer in model.placement)
     available = _available_bytes() + held
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Facts(
         physical_cores=physical_cores(),
-        logical_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        logical_cores=logical,
         devices=tuple(
             Device(
                 device.name,
@@ -253,7 +254,7 @@ def _facts(model: ModelInfo, aim: Aim) -> Facts:
         repackable_bytes=_repackable(Path(model.path)),
         model_bytes=model.file_bytes,
         available_bytes=available,
-        ram_peak=known_peak(model.threads),
+        ram_peaks={count: peak for count in range(1, logical + 1) if (peak := known_peak(count)) is not None},
         streamed_bytes=max(0, model.file_bytes - available),
     )
 
