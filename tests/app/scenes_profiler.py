@@ -33,7 +33,7 @@ STACKS = StackProfile(
         "thread (1): MainThread;run (/x/tui/pagewise/engine/loop.py:40);decode (/x/tui/pagewise/engine/decode.py:9);"
         "llama_decode (/v/lib/libllama.so);ggml_graph_compute (/v/lib/libggml-cpu.so.0) 300\n"
         "thread (1): MainThread;run (/x/tui/pagewise/engine/loop.py:40);sample (/x/decode.py:3) 100\n"
-        "thread (1): MainThread;run (/x/tui/pagewise/engine/loop.py:36) 100\n"
+        "thread (1): MainThread;_Engine.next (/x/tui/pagewise/engine/loop.py:86) 100\n"
     ),
     unseen_threads=3,
     unseen_cores=2.9,

@@ -49,6 +49,39 @@ def test_only_as_many_tokens_as_fit() -> None:
     assert sum(character in SHADES for character in found.row("in ")) == 60 - 8 - 20
 
 
+def test_page_ins_of_layers_with_who_read_them() -> None:
+    names = scenes.clock(0).names
+    demand = tuple(4 * 1024**2 if name == "9" else 0 for name in names)
+    ahead = tuple(8 * 1024**2 if name == "10" else 0 for name in names)
+    both = tuple(map(sum, zip(demand, ahead, strict=True)))
+    readout = with_clocks(3, page_in_bytes=both, demand_bytes=demand, read_ahead_bytes=ahead)
+    readout.take(messages.Layers(1, replace(scenes.clock(3), page_in_bytes=())))
+    found = page(readout)
+    start = found.lines.index(found.row("PAGE-IN"))
+    rows = {line.split()[0]: line for line in found.lines[start + 1 : start + 1 + len(names)]}
+    assert "4 probed tokens" in found.lines[start]
+    assert rows["9"][8:12] == "▒▒▒?" and rows["9"].endswith("4.0 MiB        0 B")
+    assert rows["10"][8:12] == "███?" and rows["10"].endswith("0 B    8.0 MiB")
+    assert rows["8"][8:12] == "   ?"
+
+
+def test_page_ins_without_who_read_them_and_by_what_was_read_alone() -> None:
+    names = scenes.clock(0).names
+    came = tuple(4096 if name == "9" else 0 for name in names)
+    blind = page(with_clocks(1, page_in_bytes=came))
+    start = blind.lines.index(blind.row("PAGE-IN"))
+    assert all(line.endswith("n/a        n/a") for line in blind.lines[start + 1 : start + 1 + len(names)])
+    read = page(with_clocks(1, demand_bytes=came, read_ahead_bytes=(0,) * len(names)))
+    assert "from 3 KiB on" in read.row("PAGE-IN")
+
+
+def test_nothing_from_disk_is_no_map() -> None:
+    names = scenes.clock(0).names
+    nothing = (0,) * len(names)
+    quiet = page(with_clocks(3, page_in_bytes=nothing, demand_bytes=nothing, read_ahead_bytes=nothing))
+    assert not any("PAGE-IN" in line for line in quiet.lines)
+
+
 def test_experts_by_how_often_they_were_chosen() -> None:
     names = scenes.clock(0).names
     experts = tuple(() if name in ("input", "output") else (0, 5) for name in names)

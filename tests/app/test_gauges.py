@@ -184,6 +184,36 @@ def test_layers_show_time_as_height_and_the_device_as_a_gap() -> None:
     assert lines[2] == "CPU in–10 32.6 ms  CUDA0 11–out 9.70 ms"
 
 
+@pytest.mark.parametrize(
+    ("changes", "drawn_line", "said"),
+    [
+        ({}, None, "does not tell here"),
+        ({"demand_bytes": (0,) * 30, "read_ahead_bytes": (0,) * 30}, None, "Nothing was read from disk for it."),
+        (
+            {"demand_bytes": (5 << 20, *[0] * 29), "read_ahead_bytes": (0,) * 30},
+            "from disk demand 5.0 MiB",
+            "5.0 MiB on demand, which the threads that compute waited for.",
+        ),
+        (
+            {"demand_bytes": (0,) * 30, "read_ahead_bytes": (64 << 20, *[0] * 29)},
+            "from disk demand 0 B  read ahead 64.0 MiB",
+            "64.0 MiB ahead of them",
+        ),
+        ({"page_in_bytes": (3 << 20, *[0] * 29)}, "from disk 3.0 MiB, by whom is not known", "3.0 MiB of its layers"),
+    ],
+    ids=["not known", "nothing", "demand", "read ahead", "not told apart"],
+)
+def test_layers_tell_what_came_from_disk_and_who_read_it(
+    changes: dict[str, object], drawn_line: str | None, said: str
+) -> None:
+    readout = full()
+    readout.take(messages.Layers(2, msgspec.structs.replace(scenes.clock(), **changes)))
+    lines = drawn("LAYERS", readout)
+    assert [line for line in lines if line.startswith("from disk")] == ([drawn_line] if drawn_line else [])
+    [gauge] = [gauge for gauge in GAUGES if gauge.name == "LAYERS"]
+    assert said in gauge.state(readout)[-1]
+
+
 def test_layers_are_warmer_where_they_are_slower() -> None:
     [gauge] = [gauge for gauge in GAUGES if gauge.name == "LAYERS"]
     roles = [role for _, role in gauge.draw(full(), 45, 1)[1]]

@@ -104,7 +104,7 @@ async def test_search_lights_up_and_counts() -> None:
     async with staged(app) as pilot:
         graph = await flame(pilot, app, client)
         await pilot.press("slash", *"ggml")
-        assert "1 frames hold “ggml”, 75 % of all" in text_of(app, "flame-note")
+        assert "1 frame holds “ggml”, 75 % of all" in text_of(app, "flame-note")
         await pilot.press("enter")
         assert graph.chosen is not None and graph.chosen.label.startswith("ggml_graph_compute")
         await pilot.press("escape")

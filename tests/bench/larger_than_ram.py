@@ -3,6 +3,8 @@
 Linux with a memory cgroup that may be written to (root). Run as ``python -m tests.bench.larger_than_ram``. ``--case``
 chooses the model: dense in Q8_0, dense in Q4_K_M (also against stock with its repacking on), or a mixture of experts
 with a skewed router. For a mixture M is compared with the whole file, of which a token needs only a part.
+
+``--out`` keeps every run in a file as it ends; the same command goes on from there, and ``--pairs 0`` only prints it.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ TARGETS = {1.05: (None, 0.98), 0.97: (2.1, 6.0), 0.90: (1.4, 4.0), 0.75: (1.2, 2
 OF_MOE = (1.05, 0.75, 0.50, 0.30)
 WAYS = {"ours": ("auto", "off"), "stock": ("off", "off"), "stock, repacked": ("off", "on")}
 """Name of a way: (placement, repack)."""
+_IN_MEMORY = "all in memory"
 _WARM = 3
 _PROMPT = "the quick brown fox jumps over the lazy dog"
 _READERS = 4
@@ -81,18 +84,14 @@ class Run:
     missed_pct: float | None
     ids: tuple[int, ...]
 
+    pair: int = 0
+    end: str = ""
+    """The signal, of an engine that ended by itself; nothing else is known then."""
+
     @property
     def floor_s(self) -> float:
+        """What reading the bytes that are missing takes."""
         return max(0, self.needed - self.room) / self.disk_bytes_s
-
-
-@dataclass
-class Ended:
-    """An engine that ended by itself."""
-
-    way: str
-    target: float
-    signal: str
 
 
 def drop(path: Path) -> None:
@@ -139,16 +138,14 @@ def read_bytes(pid: int) -> int:
     return int(fields["read_bytes"])
 
 
-def one(
-    path: Path, group: Group, way: str, target: float, limit: int, tokens: int, needed: int, threads: int
-) -> Run | Ended:
+def one(path: Path, group: Group, way: str, target: float, limit: int, tokens: int, needed: int, threads: int) -> Run:
     """Load and answer once under ``limit``."""
     drop(path)
     disk = bandwidth(path)
     group.limit(limit)
     group.forget_peak()
     kills = group.oom_kills()
-    placement, repack = WAYS[way]
+    placement, repack = WAYS.get(way, WAYS["stock"])
     chosen = profile(path, threads=threads, n_ctx=512, n_ubatch=128, placement=placement, repack=repack)
     with EngineProcess() as engine:
         group.add(engine.process.pid)
@@ -180,7 +177,8 @@ def one(
                     break
         except EOFError:
             code = engine.process.wait()
-            return Ended(way, target, signal.Signals(-code).name if code < 0 else f"exit code {code}")
+            end = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return Run(way, target, limit, 0, needed, 0, 0, 0, 0, disk, 0, 0, None, (), end=end)
         room = limit - group.held
     marks = marks[_WARM:]
     steps = len(marks) - 1
@@ -202,52 +200,112 @@ def one(
     )
 
 
-def table(runs: list[Run], other: str, dense: bool) -> Iterator[str]:
-    """The medians of ours beside another way, a line for each target."""
+def dense_table(runs: list[Run], other: str, compute_s: float) -> Iterator[str]:
+    """Ours beside another way, a line for each target: medians, and of the times the smallest and the largest."""
     yield (
-        f"| M / F | read a token / (F - M) | budget | rate against {other} | budget | time / floor "
-        f"| s a token, ours | {other} | MB a token, ours | {other} | load + first token, ours | {other} |"
+        "| memory / needed | read per token / (needed - memory) | budget | s a token, ours | floor | ours / floor "
+        f"| {other} | {other} / ours | budget | load + first token, cold, ours | {other} |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for target, ours, theirs in _beside(runs, other):
+        most, least = TARGETS.get(target, (None, None))
+        missing = statistics.median(run.needed - run.room for run in ours)
+        read = statistics.median(run.bytes_per_token for run in ours)
+        mine = statistics.median(run.s_per_token for run in ours)
+        floor = max(compute_s, statistics.median(run.floor_s for run in ours))
+        yield _row(
+            _share(ours),
+            f"{read / missing:.2f}" if missing > 0 else f"{read / 1e6:.0f} MB",
+            f"≤ {most}" if most else "0",
+            _spread([run.s_per_token for run in ours]),
+            f"{floor:.3f}",
+            f"{mine / floor:.2f}",
+            _spread([run.s_per_token for run in theirs]),
+            _ratio(ours, theirs),
+            f"≥ {least}" if least else "",
+            _first_token(ours),
+            _first_token(theirs),
+        )
+
+
+def mixture_table(runs: list[Run], other: str) -> Iterator[str]:
+    """The same for a mixture, of which a token needs only a part."""
+    yield (
+        f"| memory / file | MB read per token, ours | {other} | s a token, ours | {other} | {other} / ours "
+        f"| load + first token, cold, ours | {other} |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+    for _, ours, theirs in _beside(runs, other):
+        yield _row(
+            _share(ours),
+            *(f"{statistics.median(run.bytes_per_token for run in side) / 1e6:,.0f}" for side in (ours, theirs)),
+            *(_spread([run.s_per_token for run in side]) for side in (ours, theirs)),
+            _ratio(ours, theirs),
+            _first_token(ours),
+            _first_token(theirs),
+        )
+
+
+def _beside(runs: list[Run], other: str) -> Iterator[tuple[float, list[Run], list[Run]]]:
     for target in sorted({run.target for run in runs}, reverse=True):
         ours = [run for run in runs if run.target == target and run.way == "ours"]
         theirs = [run for run in runs if run.target == target and run.way == other]
-        if not ours or not theirs:
-            continue
-        share = statistics.median(run.room / run.needed for run in ours)
-        missing = statistics.median(run.needed - run.room for run in ours)
-        read, their_read = (statistics.median(run.bytes_per_token for run in side) for side in (ours, theirs))
-        mine, their_s = (statistics.median(run.s_per_token for run in side) for side in (ours, theirs))
-        ratio = statistics.median(b.s_per_token / a.s_per_token for a, b in zip(ours, theirs, strict=False))
-        floor = statistics.median(run.floor_s for run in ours)
-        ttft = [statistics.median(run.s_load + run.s_first for run in side) for side in (ours, theirs)]
-        most, least = TARGETS.get(target, (None, None)) if dense else (None, None)
-        cells = [
-            f"{share:.1%}",
-            f"{read / missing:.2f}" if missing > 0 and dense else "",
-            f"{most or ''}",
-            f"{ratio:.2f}",
-            f"{least or ''}",
-            f"{mine / floor:.2f}" if floor and dense else "",
-            f"{mine:.3f}",
-            f"{their_s:.3f}",
-            f"{read / 1e6:.0f}",
-            f"{their_read / 1e6:.0f}",
-            f"{ttft[0]:.1f} s",
-            f"{ttft[1]:.1f} s",
-        ]
-        yield f"| {' | '.join(cells)} |"
+        if ours and theirs:
+            yield target, ours, theirs
 
 
-def show(run: Run | Ended) -> str:
-    if isinstance(run, Ended):
-        return f"{run.way:16} the engine ended: {run.signal}"
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _share(runs: list[Run]) -> str:
+    return f"{statistics.median(run.room / run.needed for run in runs):.1%}"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3f} ({min(values):.3f} … {max(values):.3f})"
+
+
+def _ratio(ours: list[Run], theirs: list[Run]) -> str:
+    by_pair = {run.pair: run.s_per_token for run in theirs}
+    ratios = [by_pair[run.pair] / run.s_per_token for run in ours if run.pair in by_pair]
+    return _spread(ratios) if ratios else ""
+
+
+def _first_token(runs: list[Run]) -> str:
+    return f"{statistics.median(run.s_load + run.s_first for run in runs):.1f} s"
+
+
+def show(run: Run) -> str:
+    if run.end:
+        return f"{run.way:16} the engine ended: {run.end}"
     missed = "" if run.missed_pct is None else f", {run.missed_pct:.1f} % of experts missed"
     return (
         f"{run.way:16} M/F {run.room / run.needed:.3f}: {run.bytes_per_token / 1e6:.0f} MB and {run.s_per_token:.3f} s "
         f"a token{missed}; load {run.s_load:.1f} s, first {run.s_first:.1f} s, floor {run.floor_s:.3f} s, disk "
         f"{run.disk_bytes_s / 1e9:.2f} GB/s, peak {run.peak / run.limit:.3f} of the limit, OOM kills {run.oom_kills}"
     )
+
+
+class Kept:
+    """Runs, those of earlier commands among them where there is a file for them."""
+
+    def __init__(self, out: Path | None) -> None:
+        self._out = out
+        lines = out.read_text(encoding="utf-8").splitlines() if out is not None and out.exists() else []
+        self.runs = [Run(**{**json.loads(line), "ids": tuple(json.loads(line)["ids"])}) for line in lines]
+
+    def has(self, way: str, target: float, pair: int) -> bool:
+        """Whether it need not be run; nor need what has ended before."""
+        known = (run for run in self.runs if run.way == way)
+        return any(run.end or (run.target == target and run.pair == pair) for run in known)
+
+    def add(self, run: Run) -> None:
+        print(show(run), flush=True)
+        self.runs.append(run)
+        if self._out is not None:
+            with self._out.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(run)) + "\n")
 
 
 def main() -> None:
@@ -257,7 +315,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--targets", type=float, nargs="*")
     parser.add_argument("--ways", nargs="*", choices=sorted(WAYS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a file to keep the runs in, and to go on from")
     parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
     arguments = parser.parse_args()
     if not sys.platform.startswith("linux") or not can_make_groups():
@@ -270,37 +328,35 @@ def main() -> None:
     header = read_header(path)
     needed = layout((header,), frozenset(tensor.name for tensor in header.tensors)).bytes
     print(json.dumps(machine()), f"F = {needed / 1e9:.2f} GB", flush=True)
-    runs: list[Run] = []
-    ended: list[Ended] = []
+    kept = Kept(arguments.out)
+    everything = 2 * needed + (1 << 30)
     with memory_group() as group:
-        # What the process holds beside the file, with all of it in memory.
-        first = one(path, group, "stock", 2.0, 2 * needed + (1 << 30), 4, needed, arguments.threads)
-        if isinstance(first, Ended):
-            sys.exit(f"The engine cannot run this model: {first.signal}")
-        other = 2 * needed + (1 << 30) - first.room
-        print(f"all in memory: {first.s_per_token:.3f} s a token", flush=True)
+
+        def run(way: str, target: float, limit: int, pair: int) -> None:
+            if not kept.has(way, target, pair):
+                found = one(path, group, way, target, limit, arguments.tokens, needed, arguments.threads)
+                kept.add(replace(found, pair=pair))
+
+        # What the process holds beside the file, with all of it in memory, and how fast it computes.
+        run(_IN_MEMORY, 0.0, everything, 0)
+        first = next(run for run in kept.runs if run.way == _IN_MEMORY)
+        if first.end:
+            sys.exit(f"The engine cannot run this model: {first.end}")
         for target in arguments.targets or (sorted(TARGETS, reverse=True) if dense else OF_MOE):
-            for _ in range(arguments.pairs):
+            limit = (int(target * needed) + everything - first.room) // 4096 * 4096
+            for pair in range(arguments.pairs):
                 for way in ways:
-                    if any(one.way == way for one in ended):
-                        continue
-                    limit = (int(target * needed) + other) // 4096 * 4096
-                    run = one(path, group, way, target, limit, arguments.tokens, needed, arguments.threads)
-                    print(show(run), flush=True)
-                    if isinstance(run, Ended):
-                        ended.append(run)
-                    else:
-                        runs.append(run)
+                    run(way, target, limit, pair)
+    runs = [run for run in kept.runs if not run.end and run.way != _IN_MEMORY]
     # A repacked copy is another buffer, and its last bits are others.
     if len({run.ids[: arguments.tokens] for run in runs if run.way != "stock, repacked"}) > 1:
         sys.exit("The outputs differ.")
+    print(f"all in memory: {first.s_per_token:.3f} s a token")
     for way in ways:
         if way != "ours" and any(run.way == way for run in runs):
-            print(*table(runs, way, dense), sep="\n")
-    for failed in ended:
-        print(f"{failed.way}: the engine ended ({failed.signal}) and was not tried again.")
-    if arguments.out:
-        arguments.out.write_text(json.dumps([asdict(run) for run in runs], indent=1))
+            print(*(dense_table(runs, way, first.s_per_token) if dense else mixture_table(runs, way)), sep="\n")
+    for failed in (run for run in kept.runs if run.end):
+        print(f"{failed.way}: the engine ended ({failed.end}) and was not tried again.")
 
 
 if __name__ == "__main__":

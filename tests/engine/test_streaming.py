@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from tests.engine.harness import GREEDY, EngineProcess, profile
 from tests.synthetic import make_model
 
 from pagewise.engine.llamacpp.follow import Follower
-from pagewise.messages import Loaded, Streamed, Tokens
+from pagewise.messages import Event, Loaded, Operators, ProfileOperators, Streamed, Tokens
 from pagewise.placement.file_system import not_steerable
 from pagewise.settings import Keep, Profile, Sampling
 
@@ -67,6 +68,55 @@ def test_the_layer_clock_works_beside_it(shared: EngineProcess, model: Path) -> 
     clock = reply.layers[-1].clock
     assert clock.names == ("input", *map(str, range(8)), "output")
     assert sum(clock.ms) == pytest.approx(clock.total_ms)
+
+
+def test_what_is_read_ahead_is_told_by_layer_and_adds_up_to_what_the_kernel_counts(
+    shared: EngineProcess, model: Path
+) -> None:
+    """The second instrument is the engine's own account in /proc, read from here between two tokens."""
+    assert is_streamed(shared.load(streamed(model, probe_every=1)))
+    shared.generate(LONG)
+    read: list[int] = []
+
+    def note(event: Event) -> bool:
+        if isinstance(event, Tokens):
+            read.append(read_bytes(shared))
+        return False
+
+    reply = shared.generate(LONG, Sampling(temperature=0.0, max_tokens=60), stop_when=note)
+    clocks = [event.clock for event in reply.layers]
+    assert len(clocks) > 50 and all(clock.read_ahead_bytes for clock in clocks)
+    told = sum((clock.demand_total or 0) + (clock.read_ahead_total or 0) for clock in clocks)
+    per_token = told / len(clocks)
+    assert per_token * (len(reply.ids) - 1) == pytest.approx(read[-1] - read[0], rel=0.1)
+    of_layers = [sum(sizes) for sizes in zip(*(clock.read_ahead_bytes for clock in clocks), strict=True)]
+    # Of every layer the same share is streamed.
+    assert max(of_layers[1:9]) < 4 * min(of_layers[1:9])
+    assert sum(sum(clock.demand_bytes) for clock in clocks) < 0.1 * told
+
+
+def read_bytes(engine: EngineProcess) -> int:
+    text = Path(f"/proc/{engine.process.pid}/io").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("read_bytes")))
+
+
+@pytest.mark.parametrize("probe_every", [0, 2])
+def test_operators_are_profiled_while_layers_are_streamed(shared: EngineProcess, model: Path, probe_every: int) -> None:
+    """Both are asked by one callback: the profile is whole, what is streamed still arrives, and no bit changes."""
+    assert is_streamed(shared.load(streamed(model, probe_every=probe_every)))
+    plain = shared.generate(LONG)
+    shared.send(ProfileOperators(5))
+    seen = len(shared.seen)
+    reply = shared.generate(LONG)
+    assert reply.ids == plain.ids
+    answer = next(event for event in shared.seen[seen:] if isinstance(event, Operators))
+    assert answer.id == 5 and answer.failure is None and answer.profile is not None
+    nodes = answer.profile.nodes
+    products = Counter(node.layer for node in nodes if node.operator == "MUL_MAT" and node.tensor)
+    assert products == {**dict.fromkeys(map(str, range(8)), 7), "output": 1}
+    assert len([event for event in reply.tokens if event.profiled]) == 1
+    told = [event.streaming for event in shared.seen[seen:] if isinstance(event, Streamed)][-1]
+    assert told.streamed_bytes > 0 and told.kept_bytes <= KEPT.bytes
 
 
 def test_a_stop_in_mid_reply_is_followed_by_the_same_reply(shared: EngineProcess, model: Path) -> None:
@@ -157,3 +207,47 @@ def test_where_no_layer_output_is_named_the_last_node_of_a_layer_is_its_end(monk
     follower.learn()
     run()
     assert done == [0, 1]
+
+
+def test_nodes_that_nobody_waits_for_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the graph is another one at the same addresses, which a token may have to itself."""
+    names = ["embd", "norm-0", "l_out-0", "norm-1", "l_out-1", "result"]
+    looked: list[int] = []
+
+    def name(tensor: int) -> bytes:
+        looked.append(tensor)
+        return names[tensor - 1].encode()
+
+    monkeypatch.setattr("pagewise.engine.llamacpp.follow.library.tensor_name", name)
+    done: list[int] = []
+    follower = Follower(("0", "1", "output"), done.append)
+
+    def evaluate(until: int = len(names), n_tokens: int = 1) -> list[int]:
+        done.clear()
+        looked.clear()
+        follower.begin(n_tokens)
+        for tensor in range(1, until + 1):
+            if follower.callback(tensor, True, None) and tensor < until:
+                assert follower.callback(tensor, False, None)
+        follower.end()
+        return list(done)
+
+    evaluate()
+    follower.learn()
+    assert evaluate() == [0, 1] and len(looked) == len(names)
+    for _ in range(2):
+        assert evaluate() == [0, 1] and looked == [3, 5]
+    assert evaluate(until=3) == []
+    assert evaluate() == [0, 1]
+    assert evaluate() == [0, 1] and looked == [3, 5]
+    assert evaluate(n_tokens=2) == [0, 1] and len(looked) == len(names)
+    evaluate()
+    names[:] = ["embd", "l_out-0", "norm-1", "l_out-1", "other", "result"]
+    evaluate()
+    assert evaluate() == [0, 1]
+
+    heard: list[int] = []
+    follower.listen(lambda tensor, ask, _data: heard.append(tensor) is not None)
+    assert evaluate() == [0, 1] and heard == list(range(1, len(names) + 1))
+    follower.listen(None)
+    assert evaluate() == [0, 1]

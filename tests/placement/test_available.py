@@ -44,6 +44,16 @@ def test_without_a_limit_the_box_decides(tmp_path: Path, meminfo: Path, version:
     assert 600 * MIB <= room < 896 * MIB
 
 
+@pytest.mark.parametrize("hard", [str(900 * MIB), "max"])
+def test_the_soft_limit_of_version_2_counts(tmp_path: Path, meminfo: Path, hard: str) -> None:
+    account = group(tmp_path / "g", 2, hard, 450 * MIB, 300 * MIB, 50 * MIB)
+    (account.folder / "memory.high").write_text(f"{500 * MIB}\n")
+    room = room_for_file((account,), meminfo)
+    assert room is not None and 370 * MIB <= room < 400 * MIB
+    (account.folder / "memory.high").write_text("max\n")
+    assert room_for_file((account,), meminfo) != room
+
+
 def test_the_tightest_of_nested_groups_decides(tmp_path: Path, meminfo: Path) -> None:
     outer = group(tmp_path / "o", 2, str(200 * MIB), 100 * MIB, 10 * MIB, 0)
     inner = group(tmp_path / "o/i", 2, str(500 * MIB), 100 * MIB, 10 * MIB, 0)

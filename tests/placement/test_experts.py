@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pagewise.placement.experts import ExpertLayout, Experts, Slice
+from pagewise.placement.expert_layout import ExpertLayout, Slice
+from pagewise.placement.experts import Experts
 from pagewise.placement.readers import Readers
 
 N_LAYER, N_EXPERT, N_USED = 6, 16, 2
@@ -194,12 +195,41 @@ def test_too_little_room_does_not_stand_still(mixture: Mixture) -> None:
 
 
 def test_what_more_memory_would_bring(mixture: Mixture) -> None:
-    assert mixture.experts.missed_at(30 * UNIT) is None
+    assert mixture.experts.misses() is None
     mixture.experts.resize(30 * UNIT)
     for _ in range(100):
         mixture.evaluate()
-    missed = [mixture.experts.missed_at(units * UNIT) for units in (0, 20, 40, 96)]
+    misses = mixture.experts.misses()
+    assert misses is not None
+    missed = [misses.at(units * UNIT) for units in (0, 20, 40, 96)]
     known = [value for value in missed if value is not None]
     assert known == sorted(known, reverse=True)
     assert known[0] > known[1] > known[2] >= 0
     assert known[3] == 0
+
+
+def test_what_is_known_of_experts_does_not_grow_with_the_tokens(mixture: Mixture) -> None:
+    for room in (N_LAYER * N_EXPERT, 30):
+        mixture.experts.resize(room * UNIT)
+        for number in range(150):
+            mixture.evaluate()
+            if number % 20 == 0:
+                mixture.experts.forget()
+        listed = [expert for _, expert in mixture.experts._order]
+        assert len(listed) == len(set(listed))
+        assert sum(mixture.experts._listed) == len(listed)
+
+
+def test_a_layer_that_lacks_nothing_wakes_nobody(mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixture.experts.resize((N_LAYER + 1) * N_EXPERT * UNIT)
+    for _ in range(20):
+        mixture.evaluate()
+    with mixture.readers.changed:
+        everything = 2 * N_LAYER * N_EXPERT
+        assert mixture.readers.changed.wait_for(lambda: len(mixture.memory.here) == everything, timeout=30)
+    woken: list[int] = []
+    monkeypatch.setattr(mixture.readers, "wake", woken.append)
+    for _ in range(5):
+        mixture.evaluate()
+    # Once, when a token is over.
+    assert woken == [1] * 5

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,56 @@ def test_what_is_read_is_what_was_asked_for(mapped: tuple[MappedFile, mmap.mmap]
     file.drop(start, end)
     assert file.cached(2 * GRANULE, size) == 2 * PAGE
     assert view[start:end] == (bytes(range(256)) * (GRANULE // 128))[start % 256 : start % 256 + end - start]
+
+
+FEW = 16
+
+
+def faults() -> int:
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_majflt + usage.ru_minflt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_a_granule_that_rows_share_with_others_still_comes_at_once(
+    mapped: tuple[MappedFile, mmap.mmap], tmp_path: Path
+) -> None:
+    if not_steerable(tmp_path):
+        pytest.skip("the temporary folder is on a file system that keeps its pages")
+    file, _ = mapped
+    assert file.gives_back(0, 5 * GRANULE)
+    before = faults()
+    file.read(4 * GRANULE, 5 * GRANULE)
+    if faults() - before > FEW:
+        pytest.skip("this kernel reads page by page")
+    file.rows_only(0, 2 * GRANULE + 100 * PAGE)
+    before = faults()
+    file.read(2 * GRANULE, 3 * GRANULE)
+    assert faults() - before <= FEW
+    file.drop(3 * GRANULE, 4 * GRANULE)
+    before = faults()
+    file.read(3 * GRANULE, 4 * GRANULE)
+    assert faults() - before <= FEW
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_one_granule_that_came_whole_is_proof_enough(mapped: tuple[MappedFile, mmap.mmap], tmp_path: Path) -> None:
+    """Threads try side by side at first; one of them may meet a granule of which pages are there already."""
+    if not_steerable(tmp_path):
+        pytest.skip("the temporary folder is on a file system that keeps its pages")
+    file, _ = mapped
+    assert file.gives_back(0, 5 * GRANULE)
+    before = faults()
+    file.read(4 * GRANULE, 5 * GRANULE)
+    if faults() - before > FEW:
+        pytest.skip("this kernel reads page by page")
+    # Faults page by page, as a thread finds it that began to try before the granule above had come.
+    file.rows_only(0, GRANULE)
+    file._try_granule(0)
+    file.drop(0, 5 * GRANULE)
+    before = faults()
+    file.read(3 * GRANULE, 4 * GRANULE)
+    assert faults() - before <= FEW
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux only")

@@ -64,3 +64,19 @@ def test_a_pattern_that_ends_is_believed_no_longer() -> None:
     assert foresight.by_token.believed
     run(foresight, [[set(dice.sample(EVERYTHING, N_USED)) for _ in range(N_LAYER)] for _ in range(2000)])
     assert not foresight.by_token.believed
+
+
+def test_a_router_that_nothing_foretells_is_watched_now_and_then() -> None:
+    dice = random.Random(3)
+    foresight = Foresight(N_LAYER, N_EXPERT, N_USED)
+    always = [{layer, layer + 1} for layer in range(N_LAYER)]
+    run(foresight, [[set(dice.sample(EVERYTHING, N_USED)) for _ in range(N_LAYER)] for _ in range(600)])
+    watched = 0
+    for _ in range(100):
+        chosen = [set(dice.sample(EVERYTHING, N_USED)) for _ in range(N_LAYER)]
+        for layer, experts in enumerate(chosen):
+            foresight.learn(layer, experts)
+            watched += foresight.wanted
+    assert watched == 100 * N_LAYER // 4
+    run(foresight, [always] * 2000)
+    assert foresight.wanted and foresight.by_token.believed

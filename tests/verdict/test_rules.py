@@ -229,6 +229,18 @@ def of_streamed(streaming: Streaming | None) -> Evidence:
     )
 
 
+def test_waiting_that_the_engine_tells_itself_is_not_that_of_the_box() -> None:
+    assert "on the whole box" not in judge(of_streamed(streamed())).why
+    assert "on the whole box" in judge(of_streamed(None)).why
+
+
+def test_what_was_read_ahead_is_told_apart_from_demand() -> None:
+    evidence = msgspec.structs.replace(of_streamed(streamed()), demand_bytes=12e6, read_ahead_bytes=2.5e9)
+    assert "(of a probed one 2.5 GB ahead of the layer that needs them, 12.0 MB on demand)" in judge(evidence).why
+    evidence = msgspec.structs.replace(of_streamed(None), demand_bytes=2.6e9, read_ahead_bytes=0.0)
+    assert "on demand" not in judge(evidence).why
+
+
 def test_disk_names_the_quant_that_would_fit_and_what_it_would_bring() -> None:
     verdict = judge(of_streamed(streamed()))
     assert verdict.bound_by == "disk"

@@ -220,15 +220,32 @@ class LayerClock(Struct, frozen=True):
     ms: tuple[float, ...]
     devices: tuple[str, ...]
     page_in_bytes: tuple[int, ...]
-    """Growth of the layer's cached pages during the token, where the file is mapped; empty where it cannot be had."""
+    """Growth of the layer's cached pages during the token, of a streamed layer what was read; empty where it is not
+    counted."""
     stalls: tuple[int, ...]
-    """Major faults of the engine during each layer."""
+    """Major faults of the computing threads during each layer."""
     ask_ms: float
     """Time spent in Python inside the callback: part of the probe's own cost."""
     experts: tuple[tuple[int, ...], ...] = ()
     """For each of ``names``, the experts that the router chose for this token; empty where the layer has no router."""
     n_expert: int = 0
     """Experts of a layer; 0: the model is no mixture, or its choices cannot be read."""
+    demand_bytes: tuple[int, ...] = ()
+    """Read from disk by the computing threads during each layer: what they touched and was not there, with what the
+    kernel read around it; empty where it is not known."""
+    read_ahead_bytes: tuple[int, ...] = ()
+    """Read from disk for each layer by the threads that stream the model, during the token; empty where it is not
+    known."""
+
+    @property
+    def demand_total(self) -> int | None:
+        """Bytes that the token waited for; None where it is not known."""
+        return sum(self.demand_bytes) if self.demand_bytes else None
+
+    @property
+    def read_ahead_total(self) -> int | None:
+        """Bytes that were read ahead while it ran; None where it is not known."""
+        return sum(self.read_ahead_bytes) if self.read_ahead_bytes else None
 
 
 class TurnTiming(Struct, frozen=True):
@@ -376,7 +393,7 @@ class HeldModel(Struct, frozen=True):
     file: Literal["present", "deleted", "replaced", "unreadable"]
     """``deleted``, ``replaced``: the process still holds the former file, which is the one that is read here."""
     file_bytes: int | None
-    mapped_bytes: int
+    mapped_bytes: int | None
     """Bytes of the file in the process's address space, whether in RAM or not."""
     name: str
     architecture: str

@@ -20,13 +20,6 @@ _NOT_HERE = Failure(
     "Install the llama-cpp-python that pagewise asks for ('pagewise doctor' says which one is there).",
 )
 
-_STREAMED = Failure(
-    "Operators cannot be profiled",
-    "Layers of this model are streamed from disk, and what drives the streaming has the place on the scheduler that "
-    "the profile needs.",
-    'Load the model with placement = "off", or one that fits into memory; the layer clock works here as well.',
-)
-
 
 class Asked:
     """The profile that is wanted, if one is: set by the thread that reads commands, taken by the one that decodes."""
@@ -55,9 +48,9 @@ class Asked:
 class OperatorProfiling:
     """One turn's part in it. Call ``begin`` before a token, ``end`` after it, and ``close`` after the turn."""
 
-    def __init__(self, asked: Asked, probe: OperatorProbe, events: Events, *, streaming: bool) -> None:
+    def __init__(self, asked: Asked, probe: OperatorProbe, events: Events) -> None:
         self._asked = asked
-        self._refusal = _STREAMED if streaming else None if probe.available else _NOT_HERE
+        self._refusal = None if probe.available else _NOT_HERE
         self._probe = probe
         self._events = events
         self._armed = False

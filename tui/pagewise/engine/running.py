@@ -6,11 +6,13 @@ import ctypes
 from typing import NamedTuple
 
 from pagewise.engine.carried import CarriedCache, Made
+from pagewise.engine.disk_reads import DiskReads
 from pagewise.engine.failures import Failed
 from pagewise.engine.file_watch import FileWatch
 from pagewise.engine.llamacpp.adapters import Adapters
-from pagewise.engine.llamacpp.context import Context, copy_state, restore_state, state_bytes, threads_of
+from pagewise.engine.llamacpp.context import Context, copy_state, n_ctx_of, restore_state, state_bytes, threads_of
 from pagewise.engine.llamacpp.decode import Aborted, Sequence
+from pagewise.engine.llamacpp.kv_layout import can_flip, flip
 from pagewise.engine.llamacpp.model import Model
 from pagewise.engine.llamacpp.operators import OperatorProbe
 from pagewise.engine.llamacpp.pagein import PageIn
@@ -25,6 +27,8 @@ from pagewise.settings import Profile
 
 _SHARE_OF_FREE = 4
 """A copy of the KV cache may take one part in so many of the RAM that is free."""
+_TOO_LONG = "its {:,} tokens do not fit into a context of {:,}"
+_OTHER_CELLS = "its cells are of another kind (type of K or V, flash attention)"
 _RESCALED = "another scale of a LoRA adapter: what was computed with the former one is of no use"
 
 
@@ -63,6 +67,7 @@ class Running:
         self.cold = True
         """No turn has been answered since the weights were loaded."""
         self._page_in = _page_in(model, placement)
+        self._reads = DiskReads(model.file.headers, lambda: streaming.readers if streaming is not None else None)
         self.file_watch = FileWatch(model.file)
         self._grain = _grain(model, placement)
         self._take(context)
@@ -74,8 +79,9 @@ class Running:
             streaming.attach(context)
         pieces = PieceSize(context.n_ubatch, self._grain, context.threads.batch, whole=self._streams)
         self.sequence = Sequence(context, pieces, streaming)
-        self.probe = LayerProbe(context, self.placement.layers, self._page_in, streaming.listen if streaming else None)
-        self.operators = OperatorProbe(context)
+        listen = streaming.listen if streaming is not None else None
+        self.probe = LayerProbe(context, self.placement.layers, self._page_in, self._reads, listen)
+        self.operators = OperatorProbe(context, listen)
         self.adapters.set_on(context)
 
     def _streams(self) -> bool:
@@ -92,16 +98,28 @@ class Running:
         if threads != self.context.threads:
             self.context.set_threads(threads)
 
-    def new_context(self, profile: Profile, stop_flag: ctypes.Array[ctypes.c_char], carried: CarriedCache) -> Carried:
+    def new_context(
+        self,
+        profile: Profile,
+        stop_flag: ctypes.Array[ctypes.c_char],
+        carried: CarriedCache,
+        *,
+        must_carry: bool = False,
+    ) -> Carried:
         """Another context on the same weights; what the KV cache held comes along if it fits.
 
-        Raises Failed; then a context of the former profile is in force again, with what its cache held, unless
-        ``usable`` says that not even that could be made.
+        Raises Failed, with ``must_carry`` also where it could not come along; then a context of the former profile is
+        in force, with what its cache held, unless ``usable`` says that not even that could be made.
         """
         former = self.profile
         follower = self.streaming.callback if self.streaming else None
         # Both contexts may not fit side by side, so the cache waits in a memory file between them.
         note = self.put_aside(carried)
+        if must_carry and (why := note or self._why_not(profile, carried)):
+            carried.clear()
+            raise Failed(
+                "The KV cache would not come along", f"{why}.", "Switch to such a profile when that does not matter."
+            )
         undo = self.adapters.load(profile.lora)
         self.context.free()
         try:
@@ -116,6 +134,18 @@ class Running:
         self._take(context)
         taken = self.take_up(carried)
         return taken._replace(note=note or taken.note)
+
+    def _why_not(self, profile: Profile, carried: CarriedCache) -> str:
+        """Why what was put aside could not be taken up under ``profile``, as far as that is known before."""
+        stored, context = carried.stored(), self.context
+        if stored is None:
+            return ""
+        if len(stored.ids) >= n_ctx_of(profile, self.model.n_ctx_train):
+            return _TOO_LONG.format(len(stored.ids), profile.n_ctx)
+        if (profile.cache_type_k, profile.cache_type_v) != (context.cache_type_k, context.cache_type_v):
+            return _OTHER_CELLS
+        turned = profile.flash_attention == ("off" if context.flash_attention else "on")
+        return _OTHER_CELLS if turned and not can_flip(carried.part(*stored.state)) else ""
 
     def _shaped(self, profile: Profile) -> Profile:
         return profile if self.streaming is None else self.streaming.shaped(profile)
@@ -158,10 +188,14 @@ class Running:
             if stored.made.adapters != self.adapters.made:
                 return Carried(0, "it was computed with other LoRA adapters")
             if len(stored.ids) >= self.context.n_ctx:
-                return Carried(0, f"its {len(stored.ids):,} tokens do not fit into a context of {self.context.n_ctx:,}")
-            if not restore_state(self.context, carried.part(*stored.state)):
-                return Carried(0, "its cells are of another kind (type of K or V, flash attention)")
+                return Carried(0, _TOO_LONG.format(len(stored.ids), self.context.n_ctx))
             checkpoints = [(count, _own(carried.part(start, size))) for count, start, size in stored.checkpoints]
+            if not restore_state(self.context, carried.part(*stored.state)):
+                # Turned over in a copy: an engine that is ended in the middle must leave no half of it in the file.
+                turned = _own(carried.part(*stored.state))
+                if not flip(turned) or not restore_state(self.context, turned):
+                    return Carried(0, _OTHER_CELLS)
+                checkpoints = [(count, state) for count, state in checkpoints if flip(state)]
             self.sequence.adopt(stored.ids, checkpoints)
             return Carried(len(stored.ids), "")
         finally:
@@ -183,6 +217,7 @@ class Running:
         if self.streaming is not None:
             self.streaming.close()
         self.model.free()
+        self._reads.close()
         if self._page_in is not None:
             self._page_in.close()
 

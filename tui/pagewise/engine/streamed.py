@@ -95,9 +95,10 @@ def _curve(
     experts = sizes.layout.experts
     share = min(1.0, n_used / experts.n_expert) if experts is not None else 0.0
 
+    misses = hand.experts.misses() if hand is not None and hand.experts is not None else None
+
     def missed_at(room: int) -> float:
-        found = hand.experts.missed_at(room) if hand is not None and hand.experts is not None else None
-        return found if found is not None else max(0, sizes.experts - room) * share
+        return misses.at(room) if misses is not None else max(0, sizes.experts - room) * share
 
     compute_s = max(0.0, measured.token_s - measured.waited_s)
     window = window or read_ahead(bandwidth, None)

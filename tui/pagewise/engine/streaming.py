@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import msgspec
 
 from pagewise.engine.foreseen import DEFAULT_UBATCH, Foreseen, room_within, why_not
-from pagewise.engine.in_hand import InHand
+from pagewise.engine.in_hand import HeldElsewhere, InHand
 from pagewise.engine.llamacpp.buffers import context_buffers
 from pagewise.engine.llamacpp.context import Context
 from pagewise.engine.llamacpp.follow import Follower, can_follow, can_read_choices
@@ -25,6 +25,7 @@ from pagewise.messages import Failure
 from pagewise.placement.available import anonymous_bytes, room_for_file
 from pagewise.placement.plan import Layout, Plan, layout, make_plan, read_ahead
 from pagewise.placement.pressure import Pressure
+from pagewise.placement.readers import Readers
 from pagewise.readings import Streaming as Reading
 from pagewise.readings import Where
 from pagewise.settings import Profile
@@ -176,8 +177,13 @@ class Streaming:
         self._news, self._told_s = False, now
         return self._reading()
 
+    @property
+    def readers(self) -> Readers | None:
+        """Who reads ahead, and drops; None while all of the model stays."""
+        return self._hand.readers if self._hand is not None else None
+
     def listen(self, listener: Asked | None) -> None:
-        """Let the layer clock have its say about every node."""
+        """Let the layer clock, or the operator profile, have its say about every node."""
         self._listening = listener is not None
         self._follower.listen(listener)
 
@@ -200,6 +206,7 @@ class Streaming:
 
     def begin(self, n_tokens: int) -> None:
         """An evaluation of so many tokens is about to begin."""
+        self._follower.begin(n_tokens)
         if self._context is not None and (self.active or self._listening):
             self._follower.lend(self._context)
             self._lent = not self._context.followed
@@ -220,6 +227,7 @@ class Streaming:
     def end(self) -> None:
         """An evaluation has ended."""
         now = time.monotonic()
+        self._follower.end()
         if self._lent and self._context is not None:
             self._follower.take_back(self._context)
             self._lent = False
@@ -233,7 +241,10 @@ class Streaming:
             if not self._follower.followed and self._follower.learnt:
                 hand.streamer.sweep()
             if self._layout.experts is not None and not self._routed and self._tokens > _UNSEEN:
-                self._give_up("What the routers of this model choose is not seen in its graph")
+                self._give_up(
+                    "What the routers of this model choose is not seen in its graph",
+                    "Another llama.cpp build may show it.",
+                )
                 return
             self._waited_s += hand.waited_s
         if self._n_tokens == 1:
@@ -354,11 +365,17 @@ class Streaming:
         if self._hand is None:
             try:
                 self._hand = InHand(self._model, self._layout, self._n_used, self._locks)
+            except HeldElsewhere as error:
+                self._give_up(
+                    str(error), "End the program that has it (`pagewise monitor` lists them), or load a copy."
+                )
             except OSError as error:
-                self._give_up(f"The system says: {error.strerror or error}")
+                self._give_up(
+                    f"The system says: {error.strerror or error}", "A sandbox may forbid madvise or readahead."
+                )
         return self._hand
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: str, do: str) -> None:
         """Leave all paging to the kernel."""
         self._follower.active = False
         self._hopeless = True
@@ -368,7 +385,7 @@ class Streaming:
         self._trouble = Failure(
             "The model is larger than memory and its layers cannot be streamed",
             f"{why}. It is paged as the kernel likes, which is slower.",
-            "A sandbox may forbid the calls (madvise, readahead); a smaller quant that fits is faster anyway.",
+            f"{do} A smaller quant that fits is faster anyway.",
         )
 
     def _reading(self) -> Reading:

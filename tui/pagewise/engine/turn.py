@@ -43,9 +43,7 @@ class Turn:
         self._events = events
         self._interrupt = interrupt
         self._clock = TurnClock(read_ns)
-        self._operators = OperatorProfiling(
-            asked, running.operators, events, streaming=running.streaming is not None and running.streaming.active
-        )
+        self._operators = OperatorProfiling(asked, running.operators, events)
         self._sampling = request.sampling or running.profile.sampling
         self._progress_s = 0.0
 

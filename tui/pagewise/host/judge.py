@@ -142,6 +142,8 @@ class Judge:
             vram_peak_bytes_s=peak,
             quant=model.quant,
             disk_peak_bytes_s=self._disk_peak,
+            demand_bytes=_mean([clock.demand_total for clock in turn.clocks]),
+            read_ahead_bytes=_mean([clock.read_ahead_total for clock in turn.clocks]),
         )
 
     async def _ask_devices(self) -> None:
@@ -151,6 +153,11 @@ class Judge:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _mean(values: Sequence[int | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _disk_peak(file: Path) -> float | None:

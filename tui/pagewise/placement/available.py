@@ -8,6 +8,7 @@ from typing import NamedTuple
 _ROOT = Path("/sys/fs/cgroup")
 _MEMINFO = Path("/proc/meminfo")
 _UNLIMITED = 1 << 60
+_HARD, _SOFT = "memory.max", "memory.high"
 _MIB = 1024 * 1024
 _CGROUP_MARGIN = 20 * _MIB
 """Pages that are charged ahead on each core, page tables, and the small files of a process's own."""
@@ -25,9 +26,10 @@ class Account(NamedTuple):
 
     @property
     def limit(self) -> int | None:
-        """Bytes; None without a limit."""
-        value = _number(self.folder / self.limit_name)
-        return value if value is not None and value < _UNLIMITED else None
+        """Bytes; None without a limit. Above version 2's soft one tasks are held up until memory is given back."""
+        names = (self.limit_name, _SOFT) if self.limit_name == _HARD else (self.limit_name,)
+        values = [value for name in names if (value := _number(self.folder / name)) is not None]
+        return min((value for value in values if value < _UNLIMITED), default=None)
 
     @property
     def usage(self) -> int | None:
@@ -57,7 +59,7 @@ def memory_accounts(memberships: str | None = None, root: Path = _ROOT) -> tuple
             continue
         _, controllers, path = line.split(":", 2)
         if controllers == "":
-            top, names = root, ("memory.max", "memory.current")
+            top, names = root, (_HARD, "memory.current")
         elif "memory" in controllers.split(","):
             top, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
         else:

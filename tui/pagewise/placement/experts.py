@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import heapq
 import time
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
+from itertools import accumulate
 from typing import NamedTuple
 
-from pagewise.models.gguf import Tensor
-from pagewise.models.layers import layer_of, layer_order
-from pagewise.placement.pages import GRANULE, PAGE, inner_pages
+from pagewise.placement.expert_layout import ExpertLayout
+from pagewise.placement.pages import GRANULE, inner_pages
 from pagewise.placement.readers import Job, Readers
 from pagewise.placement.routing import Foresight
 
@@ -30,60 +31,17 @@ _LEAST_TOKENS = 32
 """Fewer say too little of what routers like."""
 
 
-class Slice(NamedTuple):
-    """One expert's bytes of one tensor."""
+class Misses(NamedTuple):
+    """What a token would have to read if the experts that are wanted most were kept."""
 
-    part: int
-    start: int
-    end: int
+    kept: list[int]
+    """Bytes of the first one, of the first two, …"""
+    missed: list[float]
+    """Bytes that a token misses with none of them, with the first one, …"""
 
-
-class ExpertLayout(NamedTuple):
-    """The experts of a model; those of layer ``l`` (by index) have the numbers ``l * n_expert + e``."""
-
-    layers: tuple[str, ...]
-    n_expert: int
-    slices: tuple[tuple[Slice, ...], ...]
-    tensors: frozenset[str]
-
-    @property
-    def bytes(self) -> int:
-        """All of them together."""
-        return sum(piece.end - piece.start for slices in self.slices for piece in slices)
-
-    @property
-    def edge_bytes(self) -> int:
-        """Pages that two slices share: they stay."""
-        return PAGE * sum(len(slices) for slices in self.slices)
-
-    @property
-    def largest(self) -> int:
-        """Bytes of the largest expert."""
-        return max(sum(piece.end - piece.start for piece in slices) for slices in self.slices)
-
-
-def expert_layout(tensors: Iterable[tuple[int, Tensor]], n_expert: int) -> ExpertLayout | None:
-    """The experts among these (part, tensor); None where there are none."""
-    if n_expert < 2:
-        return None
-    by_layer: dict[str, list[tuple[int, Tensor]]] = {}
-    for part, tensor in tensors:
-        # All experts of a layer lie in one tensor, one behind the other.
-        if "exps." in tensor.name and tensor.shape[-1] == n_expert and tensor.bytes >= n_expert * PAGE:
-            by_layer.setdefault(layer_of(tensor.name), []).append((part, tensor))
-    if not by_layer:
-        return None
-    layers = tuple(sorted(by_layer, key=layer_order))
-    slices = []
-    for layer in layers:
-        for expert in range(n_expert):
-            pieces = []
-            for part, tensor in by_layer[layer]:
-                size = tensor.bytes // n_expert
-                pieces.append(Slice(part, tensor.start + expert * size, tensor.start + (expert + 1) * size))
-            slices.append(tuple(pieces))
-    names = frozenset(tensor.name for members in by_layer.values() for _, tensor in members)
-    return ExpertLayout(layers, n_expert, tuple(slices), names)
+    def at(self, room: int) -> float:
+        """Bytes of experts that a token misses where ``room`` bytes of them are kept."""
+        return self.missed[bisect_right(self.kept, room)]
 
 
 class State(Enum):
@@ -118,7 +76,8 @@ class Experts:
         self._weight = 1.0
         """What a choice counts now: it grows, instead of all that was before being made less."""
         self._order: list[tuple[float, int]] = []
-        """Those that are here, the least wanted first; entries that are out of date are passed over."""
+        """Those that are here, the least wanted first, each once, with a score that it has had: it only grows."""
+        self._listed = [False] * len(experts.slices)
         self._pieces: deque[tuple[int, int, int, int]] = deque()
         """(expert, part, start, end) to be read now."""
         self._ahead: deque[int] = deque()
@@ -133,7 +92,7 @@ class Experts:
         self._leaving = 0
         """Of what is inside, those that are being dropped."""
         self._room = 0
-        self._slack = 0
+        self._slack = self._one_slack = 0
         self.foresight = Foresight(len(experts.layers), experts.n_expert, n_used)
         self.chosen_count = 0.0
         """Experts that single tokens have needed, of late, and of these …"""
@@ -155,9 +114,9 @@ class Experts:
             if room > self._room:
                 self._fill = 0
             self._room = room
-            self._slack = self._slack_for(1)
+            self._slack = self._one_slack = self._slack_for(1)
             self._trim()
-            self._changed.notify_all()
+            self._readers.wake()
 
     def forget(self) -> None:
         """The kernel may have taken what was kept: an expert that is chosen is then read again where it is missing."""
@@ -170,7 +129,7 @@ class Experts:
         """An evaluation is about to begin."""
         with self._changed:
             self._seen_tokens += n_tokens
-            self._slack = self._slack_for(n_tokens)
+            self._slack = self._one_slack if n_tokens == 1 else self._slack_for(n_tokens)
             self._weight *= 2.0 ** (n_tokens / _HALF_LIFE)
             if self._weight > _HUGE_SCORE:
                 self._scores = [score / self._weight for score in self._scores]
@@ -189,28 +148,24 @@ class Experts:
             self._needed = needed
             if n_tokens == 1:
                 self.foresight.learn(number, counts.keys())
-            missing = []
             for expert, count in counts.items():
                 self._scores[first + expert] += self._weight * count
-                state = self._state[first + expert]
-                if state in _PRESENT:
-                    heapq.heappush(self._order, (self._scores[first + expert], first + expert))
-                if state is not State.HERE:
-                    missing.append(first + expert)
+            missing = [expert for expert in needed if self._state[expert] is not State.HERE]
             if n_tokens == 1:
-                self._count(len(needed), [expert for expert in missing if self._state[expert] not in _PRESENT])
+                self._count(len(needed), sum(self._state[expert] not in _PRESENT for expert in missing))
             # What was foretold for this layer and has not been begun is of no more use.
             self._ahead.clear()
             for expert in missing:
                 self._read(expert)
             self._trim()
             self._foretell(number, needed, n_tokens)
-            self._changed.notify_all()
+            self._wake()
+            if not missing:
+                return
             began = time.monotonic()
             while not self._readers.closed and any(self._state[expert] is not State.HERE for expert in missing):
                 self._changed.wait()
-            if missing:
-                self.waited_s += time.monotonic() - began
+            self.waited_s += time.monotonic() - began
 
     def done(self, layer: str) -> None:
         """``layer`` has been computed."""
@@ -221,10 +176,10 @@ class Experts:
     def end(self) -> None:
         """The evaluation has ended, or was stopped."""
         with self._changed:
+            self._slack = self._one_slack
             self._release()
-            self._slack = self._slack_for(1)
-            self._trim()
-            self._changed.notify_all()
+            # There may be room again for what nobody has asked for yet.
+            self._readers.wake(1)
 
     # ---- what is known ----------------------------------------------------------------------------------------------
 
@@ -242,24 +197,16 @@ class Experts:
                 kept[self._layout.layers[expert // n_expert]] += self._sizes[expert]
         return kept
 
-    def missed_at(self, room: int) -> float | None:
-        """Bytes of experts that one token would have to read if ``room`` bytes were kept, by the choices so far.
-
-        None while too little is known.
-        """
+    def misses(self) -> Misses | None:
+        """What a token would have to read, by the choices so far; None while too little is known."""
         total = sum(self._scores)
         if self._seen_tokens < _LEAST_TOKENS or total <= 0:
             return None
         per_token = self._n_used * len(self._layout.layers)
-        missed = 0.0
-        left = room
-        for score, expert in sorted(((score, expert) for expert, score in enumerate(self._scores)), reverse=True):
-            size = self._sizes[expert]
-            if left >= size:
-                left -= size
-            else:
-                missed += min(1.0, per_token * score / total) * size
-        return missed
+        order = sorted(range(len(self._scores)), key=self._scores.__getitem__, reverse=True)
+        kept = list(accumulate(self._sizes[expert] for expert in order))
+        missed = [min(1.0, per_token * self._scores[expert] / total) * self._sizes[expert] for expert in order]
+        return Misses(kept, [*accumulate(reversed(missed), initial=0.0)][::-1])
 
     # ---- choosing ---------------------------------------------------------------------------------------------------
 
@@ -272,51 +219,70 @@ class Experts:
         of_layer = distinct * self._layout.largest * (missing if n_tokens > 1 else 1.0)
         return int(min(of_layer, self._room / 2))
 
-    def _count(self, needed: int, missed: list[int]) -> None:
+    def _count(self, needed: int, missed: int) -> None:
         self.chosen_count += needed
-        self.missed_count += len(missed)
+        self.missed_count += missed
         if self.chosen_count > _COUNTED_TOKENS * self._n_used * len(self._layout.layers):
             self.chosen_count /= 2
             self.missed_count /= 2
 
     def _release(self) -> None:
-        needed, self._needed = self._needed, frozenset()
-        for expert in needed:
-            if self._state[expert] in _PRESENT:
-                heapq.heappush(self._order, (self._scores[expert], expert))
+        self._needed = frozenset()
         self._trim()
-        self._changed.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        jobs = len(self._drops) + len(self._pieces) + len(self._ahead)
+        if jobs:
+            self._readers.wake(jobs)
 
     def _trim(self) -> None:
         """Drop the least wanted until what is inside leaves room for what will be needed."""
         target = self._room - (0 if self._needed else self._slack)
         aside = []
         while self._inside - self._leaving > target and self._order:
-            score, expert = heapq.heappop(self._order)
-            if self._state[expert] not in _PRESENT or score != self._scores[expert]:
+            score, expert = self._order[0]
+            if self._state[expert] in _PRESENT and score < self._scores[expert]:
+                heapq.heapreplace(self._order, (self._scores[expert], expert))
+                continue
+            heapq.heappop(self._order)
+            self._listed[expert] = False
+            if self._state[expert] not in _PRESENT:
                 continue
             if expert in self._needed:
-                aside.append((score, expert))
+                aside.append(expert)
                 continue
             self._drop(expert)
-        for entry in aside:
-            heapq.heappush(self._order, entry)
+        for expert in aside:
+            self._list(expert)
+
+    def _list(self, expert: int) -> None:
+        if not self._listed[expert]:
+            self._listed[expert] = True
+            heapq.heappush(self._order, (self._scores[expert], expert))
 
     def _reorder(self) -> None:
-        self._order = [(self._scores[expert], expert) for expert, state in enumerate(self._state) if state in _PRESENT]
+        self._listed = [state in _PRESENT for state in self._state]
+        self._order = [(self._scores[expert], expert) for expert, listed in enumerate(self._listed) if listed]
         heapq.heapify(self._order)
 
     def _foretell(self, number: int, needed: frozenset[int], n_tokens: int) -> None:
         """Have read ahead what the next layer is likely to need."""
         following = (number + 1) % len(self._layout.layers)
         first = following * self._layout.n_expert
-        away = {expert for expert in range(self._layout.n_expert) if self._state[first + expert] is State.AWAY}
         if n_tokens == 1:
+            if not self.foresight.wanted:
+                return
+            away = self._away(first)
             likely = self.foresight.next(following, [expert % self._layout.n_expert for expert in needed], away)
             self._ahead.extend(first + expert for expert in likely)
         elif 2 * len(needed) > self._layout.n_expert:
             # Of a large batch most experts are needed; those that are wanted most come first.
+            away = self._away(first)
             self._ahead.extend(sorted((first + expert for expert in away), key=self._scores.__getitem__, reverse=True))
+
+    def _away(self, first: int) -> set[int]:
+        return {expert for expert in range(self._layout.n_expert) if self._state[first + expert] is State.AWAY}
 
     # ---- reading and dropping ---------------------------------------------------------------------------------------
 
@@ -401,7 +367,7 @@ class Experts:
             return
         if not job.dropping:
             self._state[expert] = State.HERE
-            heapq.heappush(self._order, (self._scores[expert], expert))
+            self._list(expert)
             return
         self._state[expert] = State.AWAY
         self._inside -= self._sizes[expert]

@@ -84,7 +84,7 @@ class MappedFile:
         A whole granule comes as one folio, at a tenth of the cost of its pages. For what is less, the read is asked for
         first, so that exactly these pages come: a fault among them would bring in the granule.
         """
-        low, high = -(-start // GRANULE) * GRANULE, end // GRANULE * GRANULE
+        low, high = inner_granules(start, end)
         if self._whole_granules is False or low >= high:
             self._read_ahead(start, end)
         else:
@@ -133,8 +133,12 @@ class MappedFile:
         return self.cached(start, end) == 0
 
     def rows_only(self, start: int, end: int) -> None:
-        """Of this range single rows will be read: a fault is to bring in no more than its page."""
-        start, end = inner_pages(start, end)
+        """Of this range single rows will be read: a fault is to bring in no more than its page.
+
+        The granules at its ends, which others need as well, stay whole: a read of one of them would otherwise fault
+        for each page.
+        """
+        start, end = inner_granules(start, end)
         if start < end:
             self._advise(start, end, _MADV_RANDOM)
             if self._whole_granules is not False:
@@ -165,7 +169,8 @@ class MappedFile:
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
         self._advise(start, start + GRANULE, _MADV_POPULATE_READ)
         faults = resource.getrusage(resource.RUSAGE_THREAD).ru_majflt - before
-        if faults:
+        # Several threads try at first; one granule that came whole has shown what the kernel can do.
+        if faults and self._whole_granules is None:
             self._whole_granules = faults <= _FEW_FAULTS
 
     def _places(self, start: int, end: int) -> list[tuple[int, int]]:
@@ -189,6 +194,11 @@ class MappedFile:
 def inner_pages(start: int, end: int) -> tuple[int, int]:
     """The whole pages within a range; none where start is not below end."""
     return -(-start // PAGE) * PAGE, end // PAGE * PAGE
+
+
+def inner_granules(start: int, end: int) -> tuple[int, int]:
+    """The whole granules within a range; none where start is not below end."""
+    return -(-start // GRANULE) * GRANULE, end // GRANULE * GRANULE
 
 
 def _mappings(status: os.stat_result, path: Path) -> tuple[Mapped, ...]:

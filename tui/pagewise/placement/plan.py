@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pagewise.models.gguf import GgufHeader, Tensor
 from pagewise.models.layers import INPUT, OUTPUT, layer_of, layer_order
-from pagewise.placement.experts import ExpertLayout, expert_layout
+from pagewise.placement.expert_layout import ExpertLayout, expert_layout
 from pagewise.placement.pages import GRANULE, PAGE
 
 AHEAD = 8 * 1024 * 1024

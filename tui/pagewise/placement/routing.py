@@ -15,6 +15,9 @@ _LEAST = 64
 """Foretold experts before any are believed."""
 _MEMORY = 2048.0
 _RELEARN = 16
+_ALWAYS = 256
+_EVERY = 4
+"""After so many tokens a router that nothing foretells is watched for one token in ``_EVERY``: it costs time."""
 
 
 class Record:
@@ -59,14 +62,24 @@ class Foresight:
         self._seen: list[dict[int, int]] = [{} for _ in range(n_layer)]
         self._told: dict[int, tuple[frozenset[int], frozenset[int]]] = {}
         self._before: tuple[int, tuple[int, ...]] | None = None
+        self._tokens = 0
+        self._watched = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether ``next`` is to be called: what it says may be followed, or is to be checked."""
+        return self._watched or self.by_token.believed or self.by_layer.believed
 
     def learn(self, layer: int, chosen: Collection[int]) -> None:
         """``layer`` has chosen these for this token."""
+        if self._before is None or layer <= self._before[0]:
+            self._tokens += 1
+            self._watched = self._tokens <= _ALWAYS or self._tokens % _EVERY == 0
         told = self._told.pop(layer, None)
         if told is not None:
             for record, experts in zip((self.by_token, self.by_layer), told, strict=True):
                 record.add(len(experts), len(experts.intersection(chosen)))
-        if self._before is not None and self._before[0] == layer - 1:
+        if self._before is not None and self._before[0] == layer - 1 and (self._watched or self.by_layer.believed):
             self._count(layer, self._before[1], chosen)
         self._last[layer] = tuple(chosen)
         self._before = layer, tuple(chosen)

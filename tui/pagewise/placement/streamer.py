@@ -45,6 +45,8 @@ class Streamer:
             self._ending[block.last].append(index)
         self._active: list[int] = []
         self._firsts: list[int] = []
+        self._filling = False
+        """Whether some block that is to be kept may still have to be asked for."""
         self._drops: deque[int] = deque()
         self._window = 0
         self._inside = 0
@@ -77,7 +79,7 @@ class Streamer:
                     if self._state[index] is not State.AWAY:
                         self._inside -= self._blocks[index].bytes
             self._select()
-            self._changed.notify_all()
+            self._readers.wake()
 
     def forget(self) -> None:
         """What is kept may have been taken by the kernel: read it in again where it is missing, once."""
@@ -86,7 +88,7 @@ class Streamer:
                 if state is State.HERE and not self._streamed[index]:
                     self._state[index] = State.AWAY
             self._select()
-            self._changed.notify_all()
+            self._readers.wake()
 
     def sweep(self) -> None:
         """An evaluation has gone by unfollowed: whatever it brought in of the streamed blocks is dropped."""
@@ -99,7 +101,7 @@ class Streamer:
                     self._drop(index)
                 elif state is State.HERE:
                     self._drop(index)
-            self._changed.notify_all()
+            self._readers.wake()
 
     def begin(self) -> None:
         """An evaluation is about to begin; returns when its first step has its blocks."""
@@ -120,11 +122,11 @@ class Streamer:
             for passed in range(self._step, step + 1):
                 self._leave(passed)
             self._step = step + 1
+            self._wake()
             if self._step < self._n_steps:
                 self._wait_for(self._step)
             else:
                 self._step = 0
-                self._changed.notify_all()
 
     def end(self, *, one_token: bool = True) -> None:
         """The evaluation has ended, or was stopped: whatever it left is dropped, and the next one is read ahead."""
@@ -137,7 +139,7 @@ class Streamer:
                 self._step = 0
             if any(self._state[index] is State.HERE and not self._streamed[index] for index in self._active):
                 self._select()
-            self._changed.notify_all()
+            self._wake()
 
     def inside(self) -> set[int]:
         """Steps of which streamed blocks are in memory, or on their way, at this moment."""
@@ -161,21 +163,24 @@ class Streamer:
         self._state[index] = State.DROPPING
         self._drops.append(index)
 
-    def _wait_for(self, step: int) -> None:
-        self._waited = step
-        self._changed.notify_all()
-        began = 0.0
-        while not self._readers.closed and any(self._is_due(index, step) for index in self._of(step)):
-            began = began or time.monotonic()
-            self._changed.wait()
-        if began:
-            waited = time.monotonic() - began
-            self._waited_s += waited
-            self.waited_s += waited
-        self._waited = -1
+    def _wake(self) -> None:
+        if self._drops:
+            # Each makes room for a read, by the same thread.
+            self._readers.wake(len(self._drops))
 
-    def _is_due(self, index: int, step: int) -> bool:
-        return self._state[index] is not State.HERE and self._blocks[index].first <= step
+    def _wait_for(self, step: int) -> None:
+        due = [index for index in self._of(step) if self._state[index] is not State.HERE]
+        if not due:
+            return
+        self._waited = step
+        self._readers.wake()
+        began = time.monotonic()
+        while not self._readers.closed and any(self._state[index] is not State.HERE for index in due):
+            self._changed.wait()
+        waited = time.monotonic() - began
+        self._waited_s += waited
+        self.waited_s += waited
+        self._waited = -1
 
     def _of(self, step: int) -> list[int]:
         return self._active[bisect_left(self._firsts, step) : bisect_left(self._firsts, step + 1)]
@@ -186,12 +191,14 @@ class Streamer:
             index for index in range(len(self._blocks)) if self._streamed[index] or self._state[index] is not State.HERE
         ]
         self._firsts = [self._blocks[index].first for index in self._active]
+        self._filling = True
 
     def _next(self) -> int | None:
         """The block to read next, walking from the step that is computed, round to the next token's."""
         start = bisect_left(self._firsts, self._step)
         full = False
-        for index in (*self._active[start:], *self._active[:start]) if start else self._active:
+        for at in range(start - len(self._active), start):
+            index = self._active[at]
             if self._state[index] is not State.AWAY:
                 continue
             if not self._streamed[index]:
@@ -200,8 +207,11 @@ class Streamer:
             if block.first <= self._waited <= block.last or not (full or self._inside + block.bytes > self._window):
                 self._inside += block.bytes
                 return index
-            # What is to be kept can still be read.
             full = True
+            if not self._filling:
+                return None
+            # What is to be kept can still be read.
+        self._filling = False
         return None
 
     def _take(self) -> Job | None:
@@ -216,5 +226,10 @@ class Streamer:
     def finished(self, job: Job) -> None:
         """A block has come, or gone."""
         self._state[job.key] = State.AWAY if job.dropping else State.HERE
-        if job.dropping and self._streamed[job.key]:
+        if not job.dropping:
+            return
+        if self._streamed[job.key]:
             self._inside -= self._blocks[job.key].bytes
+        else:
+            # It is to be kept after all.
+            self._filling = True

@@ -81,3 +81,7 @@ class Evidence(Struct, frozen=True):
     quant: str = ""
     disk_peak_bytes_s: float | None = None
     """What `pagewise doctor` measured of the disk that the model file lies on."""
+    demand_bytes: float | None = None
+    """Read by the computing threads in a probed token, over those of the turn."""
+    read_ahead_bytes: float | None = None
+    """Read ahead of them."""

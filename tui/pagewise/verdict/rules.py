@@ -84,14 +84,15 @@ def _disk(evidence: Evidence) -> Answer | None:
         return None
     if evidence.page_in_bytes < NOTHING * sum(tier.bytes for tier in evidence.tiers):
         return Answer(False, "Next to nothing was read from disk for a token.")
-    read = f"{_bytes(evidence.page_in_bytes)} a token came from disk"
+    read = f"{_bytes(evidence.page_in_bytes)} a token came from disk{_by_whom(evidence)}"
     if evidence.io_stalled is None or evidence.kernel_cores is None or evidence.engine_cores is None:
         return Answer(False, f"{read}; how long that took is not known.")
     waiting = _waiting(evidence, evidence.io_stalled)
     handling = evidence.kernel_cores / evidence.threads
     computing = (evidence.engine_cores - evidence.kernel_cores) / evidence.threads
     page_in = min(1.0, waiting + handling)
-    whose = "" if evidence.io_scope == "cgroup" else " (on the whole box)"
+    own = evidence.io_scope == "cgroup" or _own_waiting(evidence) is not None
+    whose = "" if own else " (on the whole box)"
     why = (
         f"{read}: of its {_ms(tpot)} it waited {_ms(waiting * tpot)} for the disk{whose}, "
         f"and the kernel took {_ms(handling * tpot)} to bring the pages in.{_of_disk(evidence, page_in)}"
@@ -109,11 +110,25 @@ def _of_disk(evidence: Evidence, page_in: float) -> str:
     return f" That is {_speed(speed)}, {100 * speed / peak:.0f} % of the disk's measured peak."
 
 
+def _by_whom(evidence: Evidence) -> str:
+    """Who read it in the tokens that were probed; nothing where none was, or nobody read ahead."""
+    demand, ahead = evidence.demand_bytes, evidence.read_ahead_bytes
+    if demand is None or not ahead:
+        return ""
+    return f" (of a probed one {_bytes(ahead)} ahead of the layer that needs them, {_bytes(demand)} on demand)"
+
+
 def _waiting(evidence: Evidence, stalled: float) -> float:
     """Share of a token: where the engine streams, the readers wait for a living and only its own waiting counts."""
+    own = _own_waiting(evidence)
+    return stalled if own is None else own
+
+
+def _own_waiting(evidence: Evidence) -> float | None:
+    """The share that the engine itself says it waited; None where it does not stream."""
     streaming = evidence.streaming
     if streaming is None or not streaming.streamed_bytes or streaming.waited_ms is None or not streaming.token_ms:
-        return stalled
+        return None
     return min(1.0, streaming.waited_ms / streaming.token_ms)
 
 

@@ -28,7 +28,7 @@ def _cut(lines: list[Line], rows: int, width: int) -> list[Line]:
         return lines
     kept = lines[:rows]
     if kept:
-        kept[-1] = (*clip(kept[-1], width - 2), (" …", "muted"))
+        kept[-1] = (*clip(kept[-1], width - 2, ""), (" …", "muted"))
     return kept
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pagewise.app.figures import duration, percent
+from pagewise.app.figures import duration, percent, size
 from pagewise.app.gauges.gauge import Gauge, figure, quiet, title
 from pagewise.app.gauges.strip import level, merged
 from pagewise.app.palette import HEAT_STEPS
@@ -66,7 +66,23 @@ def _draw(readout: Readout, width: int, rows: int) -> list[Line]:
     drawn = cells(clock, gaps=len(clock.ms) + len(runs) - 1 <= width)
     lines += [merged(drawn[start : start + width]) for start in range(0, len(drawn), width)]
     lines += _devices(clock, runs, width, max(rows, 1))
+    if rows > 0 and (read := from_disk(clock)):
+        lines.append(clip((("from disk ", "muted"), *read), width))
     return lines
+
+
+def from_disk(clock: LayerClock) -> Line:
+    """What of a probed token came from disk, and who read it; nothing where nothing came, or it is not known."""
+    demand, ahead = clock.demand_total, clock.read_ahead_total
+    if demand is None or ahead is None:
+        came = sum(clock.page_in_bytes)
+        return ((size(came), "text"), (", by whom is not known", "muted")) if came else ()
+    if not demand and not ahead:
+        return ()
+    read: list[Span] = [("demand ", "muted"), (size(demand), "warn" if demand else "text")]
+    if ahead:
+        read += [("  read ahead ", "muted"), (size(ahead), "text")]
+    return tuple(read)
 
 
 def _devices(clock: LayerClock, runs: list[Group], width: int, rows: int) -> list[Line]:
@@ -108,17 +124,31 @@ def _state(readout: Readout) -> list[str]:
     if any(clock.stalls):
         waited = [name for name, stalls in zip(clock.names, clock.stalls, strict=False) if stalls]
         lines.append(f"Layers that waited for the disk: {', '.join(waited)}.")
-    return lines
+    return [*lines, _about_disk(clock)]
+
+
+def _about_disk(clock: LayerClock) -> str:
+    demand, ahead = clock.demand_total, clock.read_ahead_total
+    if demand is None or ahead is None:
+        came = f"{size(sum(clock.page_in_bytes))} of its layers came" if clock.page_in_bytes else "What came"
+        return f"{came} from disk meanwhile; the kernel does not tell here which threads read them."
+    if not demand and not ahead:
+        return "Nothing was read from disk for it."
+    said = f"Read from disk for it: {size(demand)} on demand, which the threads that compute waited for"
+    if ahead:
+        said += f"; {size(ahead)} ahead of them, by the threads that stream the model"
+    return f"{said}."
 
 
 GAUGE = Gauge(
     name="LAYERS",
     draw=_draw,
     what="Milliseconds of each layer in one sampled token: one cell a layer, higher and warmer means slower; a gap "
-    "where the device changes. Below it, the layers of each device and their time together.",
+    "where the device changes. Below it, the layers of each device and their time together, and what came from disk "
+    "for that token: on demand (the computing threads waited for it), or read ahead of them.",
     unit="ms",
     source="The engine's layer clock: llama.cpp's scheduler reports each finished layer of a probed token. An upper "
-    "bound, since each layer is waited for.",
+    "bound, since each layer is waited for. From disk: what the kernel counts of each thread in /proc.",
     how="Equal heights on one device are healthy. One tall layer waits for the disk or is larger; a slow group shows "
     "the device that sets the pace. The probe's own cost stands beside it.",
     state=_state,

@@ -32,7 +32,8 @@ def _draw(readout: Readout, width: int, rows: int) -> list[Line]:
     if rows > 0:
         left: Line = ((f"peak {rate(top)}", "muted"),)
         pressure = paging.io_pressure_pct
-        waits: Line = ((f"waiting for disk {percent(pressure)}", "warn" if (pressure or 0) >= 10 else "muted"),)
+        who = "box waiting" if paging.pressure_scope == "box" else "waiting"
+        waits: Line = ((f"{who} for disk {percent(pressure)}", "warn" if (pressure or 0) >= 10 else "muted"),)
         lines.append(ends(left, waits if pressure is not None else (), width))
     return lines
 
@@ -50,6 +51,8 @@ def _state(readout: Readout) -> list[str]:
     ]
     if paging.disk is not None:
         lines.append(f"The disk {visible_line(paging.disk)} as a whole reads {rate(paging.disk_read_bytes_s)}.")
+    if readout.streaming is not None and readout.streaming.streamed_bytes:
+        lines.append("Threads that read ahead stall too, in place of those that compute; LAYERS tells them apart.")
     return lines + [f"{missing.metric} is n/a: {visible_line(missing.why)}" for missing in paging.missing]
 
 

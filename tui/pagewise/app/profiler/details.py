@@ -18,6 +18,8 @@ SHADES = "·░▒▓█"
 _NAME = 8
 _TOP = 95.0
 """The percentile that is fully dark: one stall must not make all the rest look alike."""
+_BYTES = 11
+"""Room for a figure of bytes."""
 _SHORT = {"input": "in", "output": "out"}
 
 
@@ -26,7 +28,7 @@ def draw_details(readout: Readout, width: int) -> list[Line]:
     clocks = list(readout.clocks)
     lines = [*_verdict(readout, width), *_timing(readout.timing, width, readout.felt), *_energy(readout, width)]
     lines += _roofline(readout, width)
-    lines += [*_layers(clocks, width), *_experts(clocks, width)]
+    lines += [*_layers(clocks, width), *_page_ins(clocks, width), *_experts(clocks, width)]
     return [clip(one, width) for one in lines]
 
 
@@ -167,6 +169,37 @@ def _layers(clocks: Sequence[LayerClock], width: int) -> list[Line]:
         cells.append((f"  {duration(mean):>9} {visible_line(shown[-1].devices[index])}", "muted"))
         lines.append(merged(cells))
     return lines
+
+
+def _page_ins(clocks: Sequence[LayerClock], width: int) -> list[Line]:
+    """The same for what came from disk; nothing where nothing did. A token that was not counted is ``?``."""
+    names = clocks[-1].names if clocks else ()
+    shown = [clock for clock in clocks if clock.names == names][-max(width - _NAME - 2 * _BYTES, 1) :]
+    columns = [_came(clock) for clock in shown]
+    top = percentile([float(came) for column in columns for came in column or () if came], _TOP)
+    if top is None:
+        return []
+    split = [clock for clock in shown if clock.demand_bytes and clock.read_ahead_bytes]
+    words = f"  {_tokens(len(shown))}; {SHADES[-1]} from {size(round(0.8 * top))} on; means of demand, read-ahead"
+    lines: list[Line] = [BLANK, (("PAGE-IN × TOKENS", "label"), (words, "muted"))]
+    for index, name in enumerate(names):
+        cells: list[Span] = [(f"{_SHORT.get(name, name):>{_NAME - 2}}  ", "muted")]
+        for column in columns:
+            came = column[index] if column else None
+            dark = (SHADES[int(heat(came, top)[4:])], heat(came, top)) if came else (" ", "faint")
+            cells.append(("?", "faint") if came is None else dark)
+        for values in ([clock.demand_bytes for clock in split], [clock.read_ahead_bytes for clock in split]):
+            mean = round(sum(one[index] for one in values) / len(values)) if values else None
+            cells.append((f"{size(mean):>{_BYTES}}", "muted"))
+        lines.append(merged(cells))
+    return lines
+
+
+def _came(clock: LayerClock) -> tuple[int, ...]:
+    """Bytes of each layer that came from disk: by its pages where they were counted, else by what was read."""
+    if clock.page_in_bytes or not clock.demand_bytes:
+        return clock.page_in_bytes
+    return tuple(map(sum, zip(clock.demand_bytes, clock.read_ahead_bytes, strict=True)))
 
 
 def _tokens(n: int) -> str:

@@ -10,7 +10,7 @@ _THREAD = re.compile(r"^thread \((\d+)\)(?:: )?(.*)$")
 _PLACE = re.compile(r"^(?P<name>.*) \((?P<place>[^()]*)\)$")
 _SLEEPERS = (
     ("_read", "engine/channel.py"),
-    ("run", "engine/loop.py"),
+    ("next", "engine/loop.py"),
     ("wait", "threading.py"),
     ("_worker", "thread.py"),
     ("select", "selectors.py"),
@@ -19,6 +19,8 @@ _SLEEPERS = (
     ("accept", "socket.py"),
 )
 """Where a thread that has nothing to do waits: the innermost Python function, and the end of its file's path."""
+_WAITS_FOR_DISK = (("_wait_for", "placement/streamer.py"), ("chosen", "placement/experts.py"))
+"""Where the computing thread waits for weights that are streamed: it has something to do."""
 _ADDRESS = re.compile(r"^0x[0-9a-f]+$")
 _PLUMBING = frozenset(
     {
@@ -77,13 +79,21 @@ class Stack:
     @property
     def sleeps(self) -> bool:
         """Whether the thread waited where threads wait that have nothing to do."""
-        for label in reversed(self.frames):
-            name, place = named(label)
-            file = place.rpartition(":")[0]
-            if file.endswith(".py"):
-                function = name.rpartition(".")[2]
-                return any(function == known and file.endswith(end) for known, end in _SLEEPERS)
-        return False
+        python = [(name.rpartition(".")[2], file) for name, file in map(_python, reversed(self.frames)) if file]
+        if not python or not _is_one(python[0], _SLEEPERS):
+            return False
+        return not any(_is_one(caller, _WAITS_FOR_DISK) for caller in python[1:3])
+
+
+def _python(label: str) -> tuple[str, str]:
+    """The function and its file, which is empty where it is no Python."""
+    name, place = named(label)
+    file = place.rpartition(":")[0]
+    return name, file if file.endswith(".py") else ""
+
+
+def _is_one(function: tuple[str, str], known: tuple[tuple[str, str], ...]) -> bool:
+    return any(function[0] == name and function[1].endswith(end) for name, end in known)
 
 
 def parse_folded(text: str) -> list[Stack]:

@@ -50,10 +50,10 @@ class FlameScreen(Sheet[None]):
         ("⌫", "out"),
         ("/", "search"),
         ("r", "record"),
-        ("+ -", "seconds"),
         ("s", "save"),
-        ("i", "sleep"),
         ("Esc", "back"),
+        ("+ -", "seconds"),
+        ("i", "sleep"),
     ]
     BINDINGS = [
         ("f8", "close", "Close"),
@@ -172,7 +172,9 @@ class FlameScreen(Sheet[None]):
             return line((self._saved, "text"))
         if words and graph.root is not None:
             part = percent(share(samples_of(graph.found), graph.root.samples))
-            found = f"{count(len(graph.found))} frames hold “{visible_line(words)}”, {part} of all"
+            n = len(graph.found)
+            frames = "1 frame holds" if n == 1 else f"{count(n)} frames hold"
+            found = f"{frames} “{visible_line(words)}”, {part} of all"
             return line((found, "text"), ("   n next", "muted"))
         return self._state()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.context import Context, scheduler_of
@@ -14,6 +14,23 @@ from pagewise.engine.llamacpp.tensor import layout_is_known
 
 Chosen = Callable[[str, Counter[int], int], None]
 """Called with a layer's name, its experts (for how many tokens each was chosen), and the number of tokens."""
+
+_PlainCallback = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_void_p)
+"""An eval callback that looks at the node alone: what else it is called with is left where it is."""
+
+
+class _Passed(dict[int, bool]):
+    """Nodes of the graph that nobody waits for, by their address. The others are asked about.
+
+    A token has a thousand nodes, and nothing is computed while Python looks at one of them: a dictionary's own look-up
+    takes a fraction of the time of a function. llama.cpp builds its graph in the same place for every single token.
+    """
+
+    def __init__(self, ask: Callable[[int], bool]) -> None:
+        self._ask = ask
+
+    def __missing__(self, tensor: int) -> bool:
+        return self._ask(tensor)
 
 
 class Follower:
@@ -34,7 +51,8 @@ class Follower:
 
         ``routers``: names of the layers whose choice is wanted.
         """
-        self.callback = library.EvalCallback(self._called)
+        self._passed = _Passed(self._called)
+        self.callback = ctypes.cast(_PlainCallback(self._passed.__getitem__), library.EvalCallback)
         self.active = True
         """Whether anything is to be followed; without it a node costs as little as it can."""
         self.followed = False
@@ -49,10 +67,36 @@ class Follower:
         self._routed: str | None = None
         self._listener: Asked | None = None
         self._heard = False
+        self._computed: int | None = None
+        """The node that was wanted: the next call is about it again, when it has been computed."""
+        self._remembers = False
+        self._reached_count = 0
+        self._expected_count = 0
+        """Nodes that were waited for when what is passed was learnt; 0: it is being learnt."""
 
     def listen(self, listener: Asked | None) -> None:
         """Let another callback have its say about every node, or no longer."""
         self._listener = listener
+
+    def begin(self, n_tokens: int) -> None:
+        """An evaluation is about to begin."""
+        self._computed = None
+        self._reached_count = 0
+        self._remembers = n_tokens == 1 and self.learnt and self.active and self._listener is None
+        if not self._remembers:
+            self._forget()
+
+    def end(self) -> None:
+        """It has ended, or was stopped."""
+        if self._expected_count and self._reached_count != self._expected_count:
+            # The graph was built anew in another shape.
+            self._forget()
+        elif self._remembers:
+            self._expected_count = self._reached_count
+
+    def _forget(self) -> None:
+        self._passed.clear()
+        self._expected_count = 0
 
     def lend(self, context: Context) -> None:
         """Follow the evaluation that comes on a context that was not made with ``callback``."""
@@ -80,21 +124,31 @@ class Follower:
         """Whether a graph has been seen whole."""
         return self._seen is None
 
-    def _called(self, tensor: int, ask: bool, user_data: Any) -> bool:
-        if ask:
-            if self._listener is not None:
-                self._heard = self._listener(tensor, True, user_data)
-            if not self.active:
-                return self._heard
+    def _called(self, tensor: int) -> bool:
+        if tensor == self._computed:
+            self._computed = None
+            self._has_come(tensor)
+            return True
+        if self.active:
             name: bytes = library.tensor_name(tensor) or b""
             if self._seen is not None:
                 self._seen.append(name.decode(errors="replace"))
             self._reached = self._wanted.get(name)
             self._routed = self._routers.get(name)
-            return self._heard or self._reached is not None or self._routed is not None
+        # Last, so that it can take the time from here on as the node's.
+        self._heard = self._listener is not None and self._listener(tensor, True, None)
+        if self._heard or self._reached is not None or self._routed is not None:
+            self._computed = tensor
+            return True
+        if self._remembers:
+            self._passed[tensor] = False
+        return False
+
+    def _has_come(self, tensor: int) -> None:
         if self._heard and self._listener is not None:
-            self._listener(tensor, False, user_data)
+            self._listener(tensor, False, None)
         self._heard = False
+        self._reached_count += 1
         if self._routed is not None:
             layer, self._routed = self._routed, None
             rows = rows_of(tensor)
@@ -104,7 +158,6 @@ class Follower:
             step, self._reached = self._reached, None
             self.followed = True
             self._done(step)
-        return True
 
 
 def can_follow() -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.context import Context, scheduler_of
+from pagewise.engine.llamacpp.probe import Listen
 from pagewise.engine.llamacpp.tensor import Tensor, extents, layout_is_known, name_of, sources, tensor_at
 from pagewise.models.layers import INPUT, OUTPUT, layer_of
 from pagewise.models.quant import TENSOR_TYPES
@@ -37,8 +38,10 @@ class Computed(NamedTuple):
 class OperatorProbe:
     """Profiles one evaluation at a time on one context. Make a new one for a new context."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, listen: Listen | None = None) -> None:
+        """``listen``: takes the place of the scheduler where another callback is on it for good."""
         self._scheduler = scheduler_of(context.pointer) if _can_ask() else None
+        self._listen = listen
         self._weights = {tensor.name for header in context.model.file.headers for tensor in header.tensors}
         self._callback = library.EvalCallback(self._called)
         self._marks: list[tuple[int, int, int]] = []
@@ -52,11 +55,17 @@ class OperatorProbe:
     def arm(self) -> None:
         """The next evaluation is profiled."""
         self._marks = []
-        library.set_eval_callback(self._scheduler, self._callback, None)
+        if self._listen is not None:
+            self._listen(self._called)
+        else:
+            library.set_eval_callback(self._scheduler, self._callback, None)
 
     def disarm(self) -> Computed | None:
         """Take the callback away. None where llama.cpp had built its graph anew, and had taken it away before."""
-        library.set_eval_callback(self._scheduler, _NO_CALLBACK, None)
+        if self._listen is not None:
+            self._listen(None)
+        else:
+            library.set_eval_callback(self._scheduler, _NO_CALLBACK, None)
         if not self._marks:
             return None
         marks, self._marks = self._marks, []

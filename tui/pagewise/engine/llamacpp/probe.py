@@ -8,11 +8,12 @@ It is never used to cancel: that leaves a half-written KV cache behind a success
 from __future__ import annotations
 
 import re
-import resource
 import time
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+from pagewise.engine.disk_reads import DiskReads, Mark, bytes_of_layers
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.context import Context, scheduler_of
 from pagewise.engine.llamacpp.experts import Routers
@@ -27,6 +28,14 @@ Listen = Callable[["Asked | None"], None]
 _NO_CALLBACK = library.EvalCallback(0)
 
 
+class _End(NamedTuple):
+    """Where ``input`` or a layer ended."""
+
+    name: str
+    at_ns: int
+    read: Mark
+
+
 class LayerProbe:
     """Probes one token at a time on one context. Make a new one for a new context."""
 
@@ -35,6 +44,7 @@ class LayerProbe:
         context: Context,
         placement: tuple[LayerPlacement, ...],
         page_in: PageIn | None,
+        reads: DiskReads,
         listen: Listen | None = None,
     ) -> None:
         """``listen``: takes the place of the scheduler where another callback is on it for good."""
@@ -42,6 +52,7 @@ class LayerProbe:
         self._listen = listen
         self._devices = {layer.name: layer.device for layer in placement}
         self._page_in = page_in
+        self._reads = reads
         self._routers = Routers(context.model)
         self._learn = library.EvalCallback(self._learning)
         self._ask = library.EvalCallback(self._asking)
@@ -49,11 +60,10 @@ class LayerProbe:
         self._wanted: dict[int, str] = {}
         self._n_nodes = 0
         self._node = 0
-        self._marks: list[tuple[str, int, int]] = []
+        self._ends: list[_End] = []
         self._wrong = False
         self._ask_ns = 0
         self._start_ns = 0
-        self._start_stalls = 0
 
     @property
     def available(self) -> bool:
@@ -63,7 +73,7 @@ class LayerProbe:
     def arm(self) -> None:
         """The next evaluation is probed."""
         self._node, self._ask_ns, self._wrong = 0, 0, False
-        self._marks = []
+        self._ends = []
         self._routers.forget()
         if not self._wanted:
             self._names = []
@@ -73,12 +83,14 @@ class LayerProbe:
             self._listen(self._asking if self._wanted else self._learning)
         else:
             library.set_eval_callback(self._scheduler, self._ask if self._wanted else self._learn, None)
-        self._start_stalls = _stalls()
+        self._reads.begin()
         self._start_ns = time.perf_counter_ns()
 
     def disarm(self, token: int) -> LayerClock | None:
         """Take the callback away. What the layers of output token ``token`` took, or None where this probe was lost."""
-        end_ns, end_stalls = time.perf_counter_ns(), _stalls()
+        end_ns = time.perf_counter_ns()
+        self._ends.append(_End(OUTPUT, end_ns, self._reads.mark()))
+        ahead = self._reads.end()
         if self._listen is not None:
             self._listen(None)
         else:
@@ -94,25 +106,25 @@ class LayerProbe:
             # A graph of another shape: learn it anew.
             self._wanted = {}
             return None
-        page_in = self._page_in.after() if self._page_in is not None else {}
-        names, ms, stalls = [], [], []
-        then_ns, then_stalls = self._start_ns, self._start_stalls
-        for name, at_ns, at_stalls in [*self._marks, (OUTPUT, end_ns, end_stalls)]:
-            names.append(name)
-            ms.append((at_ns - then_ns) / 1e6)
-            stalls.append(at_stalls - then_stalls)
-            then_ns, then_stalls = at_ns, at_stalls
+        grown = self._page_in.after() if self._page_in is not None else {}
+        names = tuple(end.name for end in self._ends)
+        marks = [end.read for end in self._ends]
+        read = bytes_of_layers(names, marks, ahead, grown)
+        moments = [self._start_ns, *(end.at_ns for end in self._ends)]
+        stalls = [0, *(mark.stalls for mark in marks)]
         return LayerClock(
             token=token,
             total_ms=(end_ns - self._start_ns) / 1e6,
-            names=tuple(names),
-            ms=tuple(ms),
+            names=names,
+            ms=tuple((later - earlier) / 1e6 for earlier, later in pairwise(moments)),
             devices=tuple(self._devices.get(name, "unknown") for name in names),
-            page_in_bytes=tuple(page_in.get(name, 0) for name in names) if page_in else (),
-            stalls=tuple(stalls),
+            page_in_bytes=read.page_in,
+            stalls=tuple(later - earlier for earlier, later in pairwise(stalls)),
             ask_ms=self._ask_ns / 1e6,
             experts=self._routers.choices(names),
             n_expert=self._routers.n_expert,
+            demand_bytes=read.demand,
+            read_ahead_bytes=read.read_ahead,
         )
 
     def _learning(self, tensor: int, ask: bool, _user_data: Any) -> bool:
@@ -130,8 +142,8 @@ class LayerProbe:
             self._routers.read(index, tensor)
             self._ask_ns += time.perf_counter_ns() - now_ns
             return True
-        self._marks.append((self._wanted.get(index, ""), now_ns, _stalls()))
-        if len(self._marks) == len(self._wanted):
+        self._ends.append(_End(self._wanted.get(index, ""), now_ns, self._reads.mark()))
+        if len(self._ends) == len(self._wanted):
             # Equally many nodes might still be other ones; one name, of the last, is enough to tell.
             self._wrong = (library.tensor_name(tensor) or b"").decode(errors="replace") != self._names[index]
         self._ask_ns += time.perf_counter_ns() - now_ns
@@ -170,7 +182,3 @@ def _input_end(names: list[str]) -> int:
     while end + 1 < len(names) and names[end + 1].startswith("inp"):
         end += 1
     return end
-
-
-def _stalls() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_majflt
