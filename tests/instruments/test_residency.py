@@ -134,8 +134,9 @@ def test_a_sample_keeps_to_its_budget_and_the_next_goes_on_where_it_ended(
     monkeypatch.setattr("pagewise.instruments.residency.choose", lambda path, pid: (way, ()))
     instrument = ResidencyInstrument([ModelFile(path, layers)], None, budget_ms_per_s=10.0)
     first = instrument.sample()
-    assert 1 <= len(way.asked) <= 3
-    assert first.cost_ms < 20
+    # The first may take what four seconds have.
+    assert 2 <= len(way.asked) <= 12
+    assert first.cost_ms < 60
     assert first.file_cached_bytes is None
     known = [layer for layer in first.layers if layer.cached_bytes is not None]
     assert [layer.name for layer in known] == [str(n) for n in range(len(way.asked))]
@@ -144,6 +145,17 @@ def test_a_sample_keeps_to_its_budget_and_the_next_goes_on_where_it_ended(
     while len(way.asked) == seen:
         instrument.sample()
     assert way.asked[seen] == seen * PAGE
+    assert len(way.asked) <= seen + 3
+
+
+def test_another_budget_keeps_what_is_known(tmp_path: Path) -> None:
+    path = make_dropped_file(tmp_path / "model", 8 * MIB)
+    instrument = ResidencyInstrument([ModelFile(path, LAYERS)], None, budget_ms_per_s=1000.0)
+    known = instrument.sample().file_cached_bytes
+    assert known is not None
+    instrument.budget_ms_per_s = 1e-6
+    assert instrument.sample().file_cached_bytes is not None
+    instrument.close()
 
 
 def test_without_cachestat_the_next_way_is_named_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,8 @@ def own() -> WatchedModel:
         page_in_bytes=(),
         stalls=(0,) * 50,
         ask_ms=0.2,
+        demand_bytes=(0, 4096, *[0] * 48),
+        read_ahead_bytes=(0, 0, 8_000_000, *[0] * 47),
     )
     return WatchedModel(
         pid=7001,

@@ -12,12 +12,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from tests.monitor import samples
 from tests.monitor.holder import held_by
 from tests.synthetic import make_model
 
 from pagewise.commands.monitor_table import NOTHING, table
-from pagewise.readings import MONITOR_SCHEMA, MonitorSample
+from pagewise.messages import Monitored
+from pagewise.readings import MONITOR_SCHEMA, Devices, Missing, MonitorSample
+from pagewise.record.reader import Record
 
 MONITOR = (sys.executable, "-c", "from pagewise.cli import main; main()", "monitor")
 
@@ -152,4 +155,68 @@ def test_the_table_shows_nothing_that_acts_on_a_terminal_and_no_zero_for_what_is
 
 def test_an_empty_table_says_what_to_do() -> None:
     sample = msgspec.structs.replace(samples.sample(), models=(), missing=())
-    assert table(sample) == list(NOTHING)
+    assert table(sample)[: len(NOTHING)] == list(NOTHING)
+
+
+def test_the_table_says_what_the_box_has_and_does() -> None:
+    lines = table(samples.sample())
+    assert "box: 12.0 / 32.0 GiB RAM available, CPU 51 %, swap 0 B" in lines
+    assert "GPU: none. There is no NVML: this machine has no NVIDIA driver." in lines
+    sample = samples.sample(device=True)
+    (device,) = sample.devices.devices
+    busy = replace(
+        device,
+        dram_bytes_s=200e9,
+        dram_peak_bytes_s=250e9,
+        pcie_rx_bytes_s=1.2e9,
+        pcie_tx_bytes_s=8e7,
+        held_back=("power limit",),
+        missing=(Missing("energy_j", "This driver does not count it."),),
+    )
+    lines = table(replace(sample, devices=Devices((busy,))))
+    (line,) = [line for line in lines if line.startswith("GPU 0: RTX 4060")]
+    for word in ("6.0 / 8.0 GiB used", "busy 71 %", "88 W", "61 °C", "DRAM 200 GB/s 80 %", "PCIe ↓1.2 GB/s ↑80 MB/s"):
+        assert word in line, line
+    assert "held back: power limit" in line
+    assert "GPU 0: energy_j n/a: This driver does not count it." in lines
+
+
+def test_the_table_tells_what_an_engine_of_pagewise_knows_of_itself() -> None:
+    lines = table(samples.sample(samples.own()))
+    assert "7001: pagewise's engine: generating, profile default, context 312 of 4 096 tokens" in lines
+    assert "7001: this reply: TTFT 80.0 ms, TPOT 23.5 ms, 42.5 tok/s, ITL p95 n/a" in lines
+    assert any("slowest layers: output" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_fits_a_terminal_and_leaves_out_what_matters_least(width: int) -> None:
+    rows = table(samples.sample(), width)[:4]
+    assert max(map(len, rows)) <= width
+    for heading in ("PID", "PROGRAM", "MODEL", "PAGE-IN", "TOK/S"):
+        assert heading in rows[0]
+    assert "VRAM" not in rows[0] and "VRAM" in table(samples.sample())[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--once", "--listen", "127.0.0.1:0"), "--once prints one table"),
+        (("--once", "--count", "2"), "--once prints one table"),
+        (("--count", "2"), "--count is for --json"),
+    ],
+)
+def test_options_that_exclude_one_another_are_not_passed_over(arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_service_that_is_stopped_ends_its_record_in_good_order(tmp_path: Path) -> None:
+    monitor = start("--json", "--interval", "0.1", "--record", str(tmp_path / "m.pwr"))
+    assert monitor.stdout is not None
+    monitor.stdout.readline()
+    monitor.terminate()
+    _, errors = monitor.communicate(timeout=60)
+    assert (monitor.returncode, errors) == (143, "")
+    with Record(tmp_path / "m.pwr") as record:
+        assert record.ending == "whole" and record.has(Monitored)

@@ -16,7 +16,7 @@ from pagewise.monitor.listen import Listener
 from pagewise.monitor.metrics import parse_metrics
 from pagewise.readings import Devices
 
-_LINE = re.compile(r'^[a-z_]+(\{([a-z]+="([^"\\\n]|\\.)*",?)*\})? [-0-9.e+]+$')
+_LINE = re.compile(r'^[a-z_][a-z0-9_]*(\{([a-z_]+="([^"\\\n]|\\.)*",?)*\})? [-0-9.e+]+$')
 
 
 @contextlib.contextmanager
@@ -49,6 +49,14 @@ def test_figures_are_those_of_the_sample_and_what_is_not_known_is_left_out() -> 
     assert hidden["pagewise_model_up"] == 1
 
 
+def test_what_each_layer_read_of_the_disk_is_told_apart() -> None:
+    text = exposition(samples.sample(samples.own()))
+    read = {line for line in text.splitlines() if line.startswith("pagewise_layer_read_bytes{")}
+    assert len(read) == 2 * 50
+    assert sum('layer="0",kind="demand"} 4096' in line for line in read) == 1
+    assert sum('layer="1",kind="read-ahead"} 8000000' in line for line in read) == 1
+
+
 def test_a_device_tells_its_work_and_what_it_does_not_tell_is_left_out() -> None:
     plain = exposition(samples.sample(device=True))
     assert "pagewise_device_temperature_celsius" in plain and "dram" not in plain and "held_back" not in plain
@@ -74,6 +82,19 @@ def test_a_device_tells_its_work_and_what_it_does_not_tell_is_left_out() -> None
     assert all(_LINE.match(line) for line in lines if not line.startswith("# "))
 
 
+def test_everything_that_the_screen_shows_is_there() -> None:
+    text = exposition(samples.sample(samples.busy(), samples.own()))
+    told = parse_metrics(text).values
+    for name in ("io_pressure_percent", "memory_pressure_percent", "disk_read_bytes_per_second", "process_swap_bytes"):
+        assert f"pagewise_{name}" in told, name
+    assert told["pagewise_box_cpu_percent"] == 51.0
+    assert told["pagewise_time_per_output_token_seconds"] == pytest.approx(0.0235)
+    assert "pagewise_inter_token_latency_p95_seconds" not in told, "it is not known while a reply is written"
+    (info,) = [line for line in text.splitlines() if line.startswith("pagewise_model_info{") and 'pid="4121"' in line]
+    assert 'quant="Q4_K_M"' in info and 'held="mapped"' in info and 'file="present"' in info and info.endswith(" 1")
+    assert 'bound_by="disk"} 1' in text
+
+
 def test_labels_cannot_break_out_of_their_quotes() -> None:
     evil = replace(samples.busy(), models=(samples.held('a"} 1\n\\evil'),))
     lines = exposition(samples.sample(evil)).splitlines()
@@ -87,6 +108,15 @@ def test_prometheus_is_given_the_latest_sample() -> None:
         with urllib.request.urlopen(listener.url, timeout=10) as answer:
             assert answer.headers["Content-Type"] == CONTENT_TYPE
             assert b"pagewise_process_threads" in answer.read()
+
+
+def test_only_the_head_is_given_to_whoever_wants_no_more() -> None:
+    with listening() as listener:
+        listener.show(samples.sample())
+        question = urllib.request.Request(listener.url, method="HEAD")
+        with urllib.request.urlopen(question, timeout=10) as answer:
+            assert int(answer.headers["Content-Length"]) > 1000
+            assert answer.read() == b""
 
 
 def test_other_pages_are_not_there() -> None:

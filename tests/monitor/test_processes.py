@@ -163,6 +163,17 @@ def test_what_launches_a_model_does_not_hold_it(model: Path) -> None:
         process.communicate()
 
 
+def test_a_shell_that_passes_the_argument_on_does_not_hold_it(model: Path) -> None:
+    command = ["sh", "-c", "echo ready; read x", "sh", "-m", str(model)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdin is not None and shell.stdout is not None
+        assert shell.stdout.readline() == "ready\n"
+        found = {one.id.pid for one in Finder().look().found}
+        shell.stdin.close()
+        shell.wait(20)
+    assert shell.pid not in found
+
+
 def test_one_process_that_was_asked_for_is_reported_without_a_model() -> None:
     with held_by("name", "nothing") as process:
         round = Finder(process.pid).look()

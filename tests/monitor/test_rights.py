@@ -64,6 +64,8 @@ def test_what_can_be_read_is_shown_and_the_rest_names_its_right(model: Path) -> 
     assert one.threads == 1 and one.cpu_pct is not None
     held = one.models[0]
     assert (held.path, held.found_by, held.n_layer, held.quant) == (str(model), ("command line",), 4, "F16")
+    assert held.mapped_bytes is None, "what may not be read is not 0"
+    assert "owner or by root" in why(one, "mapped_bytes")
     for metric in ("mappings", "open files"):
         assert "owner or by root" in why(one, metric) and f"sudo pagewise monitor --pid {process.pid}" in why(
             one, metric

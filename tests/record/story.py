@@ -46,7 +46,12 @@ def chat() -> list[tuple[float, Event | Command]]:
             at = start + 0.3 + token * 0.2
             told.append((at, messages.Tokens(id, (token,), f"w{token} ", token + 1, 241 + token, 41.0 + token)))
             if token % 16 == 15:
-                clock = replace(scenes.clock(token), page_in_bytes=tuple(range(30)))
+                clock = replace(
+                    scenes.clock(token),
+                    page_in_bytes=tuple(range(30)),
+                    demand_bytes=tuple(range(100, 130)),
+                    read_ahead_bytes=(),
+                )
                 told.append((at, messages.Layers(id, clock)))
             told.append((at, messages.Reading(scenes.snapshot(at, devices=scenes.gpu(), page_in=1e6 * token))))
         told.append((start + 9.0, messages.Finished(id, "end", scenes.timing(TOKENS, cold=turn == 0))))

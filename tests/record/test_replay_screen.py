@@ -81,6 +81,9 @@ async def test_a_chat_is_shown_as_it_was_and_can_be_gone_through(chat: Record, s
     async with shown(app, size) as pilot:
         await pilot.press("space")
         assert player.paused
+        text = screen_text(app)
+        assert f"{chat.path.name}: 2:01 of pagewise" in text and "No question was asked yet" in text
+        assert "open a GGUF file" not in text, "what cannot be done here is not offered"
         for _ in range(7):
             await pilot.press("right")
         await until(pilot, lambda: counts(app) == (4, 3))

@@ -98,6 +98,30 @@ def test_the_page_shows_the_plots_and_the_figures(chat: Path, tmp_path: Path) ->
     assert "Something <b>broke</b>" in words
 
 
+def test_who_read_is_drawn_apart_where_readers_did(tmp_path: Path) -> None:
+    file = story.record(
+        tmp_path / "a.pwr",
+        [
+            (
+                float(token),
+                messages.Layers(
+                    1,
+                    replace(
+                        scenes.clock(token),
+                        page_in_bytes=(),
+                        demand_bytes=(4096,) * 30,
+                        read_ahead_bytes=(1 << 20,) * 30,
+                    ),
+                ),
+            )
+            for token in range(3)
+        ],
+    )
+    _, page = page_of(file, tmp_path)
+    maps = [value for name, value in page.attributes if name == "aria-label"]
+    assert maps == ["Time by layer and token", "Demand by layer and token", "Read-ahead by layer and token"]
+
+
 def test_nothing_is_fetched_and_nothing_runs(chat: Path, tmp_path: Path) -> None:
     text, page = page_of(chat, tmp_path)
     assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
@@ -155,6 +179,7 @@ def test_the_tables_have_every_figure(chat: Path, tmp_path: Path) -> None:
     assert rows["turns.csv"][0]["cold"] == "1" and rows["turns.csv"][1]["ttft_ms"] == "312.0"
     assert rows["turns.csv"][0]["model"].startswith("'=Qwen")
     assert rows["layers.csv"][31]["page_in_bytes"] == "1"
+    assert rows["layers.csv"][31]["demand_bytes"] == "101" and rows["layers.csv"][31]["read_ahead_bytes"] == ""
     assert rows["samples.csv"][1]["page_in_bytes_s"] == "1000000.0"
     assert float(rows["residency.csv"][8]["share"]) == pytest.approx(0.4, abs=0.003)
 
@@ -228,6 +253,24 @@ def test_layers_that_a_monitor_saw_are_mapped_once_each(tmp_path: Path) -> None:
         summary = summarize(record)
     assert len(summary.clocks) == 1
     assert summary.subjects[0].samples[0].decode_rate == 42.5
+
+
+def test_layers_of_two_engines_that_a_monitor_saw_are_two_maps(tmp_path: Path) -> None:
+    other = replace(samples.own(), pid=7002, started_ticks=5000)
+    told = [(0.0, messages.Monitored(samples.sample(samples.own(), other)))]
+    _, page = page_of(story.record(tmp_path / "m.pwr", told, "monitor"), tmp_path)
+    assert [value for name, value in page.attributes if name == "aria-label"].count("Time by layer and token") == 2
+    assert {"pagewise 7001: Qwen3 30B A3B", "pagewise 7002: Qwen3 30B A3B"} <= set(page.words)
+
+
+def test_a_few_cells_that_were_held_up_do_not_blank_a_map() -> None:
+    columns = [[1.0] * 20 for _ in range(20)]
+    for column in columns[:3]:
+        column[0] = 1000.0
+    drawn = heat_map(columns, [str(n) for n in range(20)], str, "x", ("a", "b"))
+    assert 'class="h7"' in drawn and 'class="h0"' not in drawn
+    assert "1.0 and more" in drawn
+    assert "100.0</span>" in heat_map(columns, [str(n) for n in range(20)], str, "x", ("a", "b"), top=100.0)
 
 
 def test_a_figure_that_is_not_known_is_an_empty_cell(tmp_path: Path) -> None:

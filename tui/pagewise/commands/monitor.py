@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ ONCE_S = 1.1
 """``--once`` takes two samples so far apart: rates are differences."""
 _SERVERS_S = 1.5
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def run(
@@ -45,6 +47,8 @@ def run(
     if not sys.platform.startswith("linux"):
         raise ChoiceError(_NOT_LINUX)
     choice = Choice(pid, file, url)
+    # A service that is stopped ends its record in good order too.
+    signal.signal(signal.SIGTERM, _terminated)
     with contextlib.ExitStack() as stack:
         sinks: list[Callable[[MonitorSample], None]] = []
         if record is not None:
@@ -87,6 +91,10 @@ def _sample(
     return 0
 
 
+def _terminated(*_: object) -> None:
+    sys.exit(TERMINATED)
+
+
 def as_line(sample: MonitorSample) -> str:
     """The sample as one line of JSON."""
     return msgspec.json.encode(sample).decode("utf-8")
@@ -105,7 +113,8 @@ def _once(watch: Watch, json: bool, sinks: list[Callable[[MonitorSample], None]]
     sample = watch.sample()
     for sink in sinks:
         sink(sample)
-    print(as_line(sample) if json else "\n".join(table(sample)))
+    width = os.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(as_line(sample) if json else "\n".join(table(sample, width)))
     return 0
 
 

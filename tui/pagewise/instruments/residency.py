@@ -14,6 +14,8 @@ from pagewise.models.layers import LayerRange
 from pagewise.readings import LayerPlacement, LayerResidency, Missing, Residency, Where
 
 BUDGET_MS_PER_S = 10.0
+_AHEAD_S = 4.0
+"""Of most models the first sample then says everything; with one second of the budget it took many samples."""
 _REST = ""
 
 
@@ -40,7 +42,8 @@ class ResidencyInstrument:
     """Residency of the files of one model. ``placement`` says which layers live elsewhere: these have no value here.
 
     A sample reads as many layers as the budget allows, beginning where the former one ended; the first reads at least
-    one of them. What a sample costs above the budget is saved up by the next ones.
+    one of them, and may take what ``_AHEAD_S`` seconds have. What a sample costs above the budget is saved up by the
+    next ones.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class ResidencyInstrument:
         self._files = tuple(files)
         self._sizes = [file.path.stat().st_size for file in self._files]
         self._placement = {layer.name: layer for layer in placement}
-        self._budget = budget_ms_per_s
+        self.budget_ms_per_s = budget_ms_per_s
         self._ways: list[Way] = []
         self._missing: tuple[Missing, ...] = ()
         for file in self._files:
@@ -73,13 +76,15 @@ class ResidencyInstrument:
             rest = _complement([span for layer in file.layers for span in layer.ranges], size)
             self._cells.append(_Cell(index, _REST, sum(end - start for start, end in rest), rest))
         self._next = 0
-        self._credit_ms = budget_ms_per_s
+        self._credit_ms = _AHEAD_S * budget_ms_per_s
         self._sampled_at = time.monotonic()
 
     def sample(self) -> Residency:
         """What is known now; each layer carries the age of its value."""
         now = time.monotonic()
-        self._credit_ms = min(self._budget, self._credit_ms + self._budget * (now - self._sampled_at))
+        if self._credit_ms < self.budget_ms_per_s:
+            earned = self.budget_ms_per_s * (now - self._sampled_at)
+            self._credit_ms = min(self.budget_ms_per_s, self._credit_ms + earned)
         self._sampled_at = now
         started = time.thread_time_ns()
         spent_ms = 0.0

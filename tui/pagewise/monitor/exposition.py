@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pagewise.readings import DeviceMemory, MonitorSample, WatchedModel
+from pagewise.readings import DeviceMemory, LayerClock, MonitorSample, WatchedModel
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "pagewise_"
@@ -31,6 +31,9 @@ def exposition(sample: MonitorSample) -> str:
     memory = sample.memory
     point("box_memory_total_bytes", "RAM of the box.", {}, memory.total_bytes)
     point("box_memory_available_bytes", "RAM that is available.", {}, memory.available_bytes)
+    point("box_memory_limit_bytes", "RAM that the control group of the monitor may have.", {}, memory.limit_bytes)
+    point("box_swap_used_bytes", "Swapped out, of the box.", {}, memory.swap_used_bytes)
+    point("box_cpu_percent", "CPU of the box in use, 100 for all cores.", {}, memory.cpu_pct)
     for device in sample.devices.devices:
         labels = {"device": str(device.index), "name": device.name}
         point("device_memory_total_bytes", "Memory of the device.", labels, device.total_bytes)
@@ -57,6 +60,7 @@ def _of_device(device: DeviceMemory) -> Iterator[tuple[str, str, float | None]]:
     yield "device_energy_joules", "Energy since its driver was loaded.", device.energy_j
     yield "device_temperature_celsius", "Temperature of the device.", device.temperature_c
     yield "device_sm_clock_hertz", "Clock of its multiprocessors.", _hertz(device.sm_clock_mhz)
+    yield "device_sm_clock_max_hertz", "The highest clock of its multiprocessors.", _hertz(device.sm_clock_max_mhz)
     yield "device_memory_clock_hertz", "Clock of its memory.", _hertz(device.memory_clock_mhz)
     yield "device_dram_bytes_per_second", "Moved by its own memory (GPM).", device.dram_bytes_s
     yield "device_dram_peak_bytes_per_second", "What its memory can move at best.", device.dram_peak_bytes_s
@@ -67,6 +71,10 @@ def _hertz(mhz: float | None) -> float | None:
     return None if mhz is None else 1e6 * mhz
 
 
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else ms / 1000.0
+
+
 def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], float | None]]:
     main = model.models[0] if model.models else None
     labels = {
@@ -75,6 +83,12 @@ def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], flo
         "model": (main.name or main.path.rpartition("/")[2]) if main else (model.server.model if model.server else ""),
     }
     yield "model_up", "1 while the process runs.", labels, 1.0 if model.state == "running" else 0.0
+    for held in model.models:
+        told = {"path": held.path, "quant": held.quant, "architecture": held.architecture, "held": held.held}
+        yield "model_info", "1 for each file that the process holds.", {**labels, **told, "file": held.file}, 1.0
+    if model.verdict is not None:
+        yield "bound_by", "1 for what bounds its tokens.", {**labels, "bound_by": model.verdict.bound_by}, 1.0
+    yield "process_swap_bytes", "Swapped out, of the process.", labels, model.swap_bytes
     yield "process_resident_bytes", "RAM of the process.", labels, model.rss_bytes
     yield "process_file_bytes", "RAM of the process that is pages of files.", labels, model.file_bytes
     yield "process_private_bytes", "RAM of the process that is its own.", labels, model.anon_bytes
@@ -87,6 +101,11 @@ def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], flo
         yield "stalls_per_second", "Page faults that waited for the disk.", labels, paging.stalls_s
         refaults = {**labels, "scope": paging.refault_scope}
         yield "refault_bytes_per_second", "Bytes read again after reclaim.", refaults, paging.refault_bytes_s
+        waited = {**labels, "scope": paging.pressure_scope}
+        yield "io_pressure_percent", "Time in which a task waited for the disk.", waited, paging.io_pressure_pct
+        yield "memory_pressure_percent", "Time in which a task waited for memory.", waited, paging.memory_pressure_pct
+        disk = {**labels, "disk": paging.disk or ""}
+        yield "disk_read_bytes_per_second", "Read by all from the file's disk.", disk, paging.disk_read_bytes_s
     for residency in model.residency:
         file = {**labels, "file": residency.path, "meaning": residency.meaning}
         yield "file_bytes", "Size of the model's files.", file, residency.file_bytes
@@ -98,7 +117,10 @@ def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], flo
             yield "layer_reclaimed_bytes", "Bytes of the layer that reclaim took.", named, layer.reclaimed_bytes
     if model.engine is not None:
         engine = model.engine
-        ttft = None if engine.ttft_ms is None else engine.ttft_ms / 1000.0
+        ttft, tpot, itl = (_seconds(ms) for ms in (engine.ttft_ms, engine.tpot_ms, engine.itl_p95_ms))
+        yield "time_per_output_token_seconds", "TPOT of the reply in hand, else the last.", labels, tpot
+        yield "inter_token_latency_p95_seconds", "95th percentile of the gaps between its tokens.", labels, itl
+        yield "probe_cost_percent", "What the layer probe cost.", labels, engine.probe_cost_pct
         yield "decode_tokens_per_second", "Output tokens a second.", labels, model.decode_rate
         yield "prefill_tokens_per_second", "Prompt tokens evaluated a second.", labels, engine.prefill_rate
         exact = {**labels, "estimate": "false"}
@@ -109,18 +131,29 @@ def _points(model: WatchedModel) -> Iterator[tuple[str, str, dict[str, str], flo
             for name, ms in zip(engine.clock.names, engine.clock.ms, strict=False):
                 took = {**labels, "layer": name}
                 yield "layer_seconds", "Time of the layer in the token that was probed last.", took, ms / 1000.0
+            yield from _read_from_disk(engine.clock, labels)
     elif model.server is not None:
         server = model.server
         asked = {**labels, "url": server.url}
         yield "decode_tokens_per_second", "Output tokens a second.", asked, server.decode_rate
         yield "prefill_tokens_per_second", "Prompt tokens evaluated a second.", asked, server.prefill_rate
         estimated = {**asked, "estimate": "true" if server.ttft_is_estimate else "false"}
-        ttft = None if server.ttft_ms is None else server.ttft_ms / 1000.0
+        ttft = _seconds(server.ttft_ms)
+        yield "server_answer_age_seconds", "Since the server answered last.", asked, server.age_s
         yield "time_to_first_token_seconds", "TTFT of the last requests.", estimated, ttft
         yield "kv_cache_tokens", "Tokens in the KV cache.", asked, server.kv_used
         yield "kv_cache_size_tokens", "Tokens that the KV cache can hold.", asked, server.kv_size
         yield "requests_processing", "Requests being answered.", asked, server.processing
         yield "requests_waiting", "Requests that wait.", asked, server.waiting
+
+
+def _read_from_disk(
+    clock: LayerClock, labels: dict[str, str]
+) -> Iterator[tuple[str, str, dict[str, str], float | None]]:
+    for kind, sizes in (("demand", clock.demand_bytes), ("read-ahead", clock.read_ahead_bytes)):
+        for name, size in zip(clock.names, sizes, strict=False):
+            named = {**labels, "layer": name, "kind": kind}
+            yield "layer_read_bytes", "Read from disk for the layer in the token that was probed last.", named, size
 
 
 def _written(family: _Family) -> str:

@@ -119,8 +119,11 @@ def group(holdings: Sequence[Holding], headers: Headers) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda one: (-one.bytes, one.holdings[0].file.path)))
 
 
-def describe(one: Group, held: Held, may: str) -> HeldModel:
-    """The model as a reading. ``may``: what is said where there are no rights to the file."""
+def describe(one: Group, held: Held, may: str, no_mappings: str = "") -> HeldModel:
+    """The model as a reading. ``may``: what is said where there are no rights to the file.
+
+    ``no_mappings``: why the address space cannot be read; empty where it can.
+    """
     first = one.headers[0]
     file = one.holdings[0].file
     missing = []
@@ -130,13 +133,15 @@ def describe(one: Group, held: Held, may: str) -> HeldModel:
         missing.append(Missing("header", first.error))
     if file.state in ("deleted", "replaced"):
         missing.append(Missing("file", _gone(file)))
+    if no_mappings:
+        missing.append(Missing("mapped_bytes", no_mappings))
     return HeldModel(
         path=file.path,
         held=held,
         found_by=tuple(dict.fromkeys(way for holding in one.holdings for way in holding.found_by)),
         file=file.state,
         file_bytes=one.bytes if all(holding.file.bytes is not None for holding in one.holdings) else None,
-        mapped_bytes=one.mapped_bytes,
+        mapped_bytes=None if no_mappings else one.mapped_bytes,
         name=first.name if first else "",
         architecture=first.architecture if first else "",
         quant=first.quant if first else "",

@@ -27,6 +27,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """``/metrics``, and nothing else."""
+        self._answer(with_page=True)
+
+    def do_HEAD(self) -> None:
+        """The same without the page."""
+        self._answer(with_page=False)
+
+    def _answer(self, *, with_page: bool) -> None:
         assert isinstance(self.server, _Server)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "The readings are at /metrics")
@@ -36,7 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(page)))
         self.end_headers()
-        self.wfile.write(page)
+        if with_page:
+            self.wfile.write(page)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Who asks is nobody's business here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pagewise.instruments.procfs import Mapping
@@ -20,6 +20,9 @@ from pagewise.readings import Missing
 MOST_OPEN_FILES = 4096
 """Descriptors of one process that are looked at: with more it is a database, and going through them costs too much."""
 _GENERATIONS = 8
+_LEAST_PRIVATE = 2 << 20
+"""No program that has llama.cpp in it makes do with less private memory."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _ROUNDS_TRUSTED = 6
 """After so many rounds mappings are read again even where the address space has kept its size."""
 _KERNEL_THREAD = 0x00200000
@@ -191,6 +194,9 @@ class Finder:
         holdings = tuple(
             Holding(file, tuple(found_by), tuple(mappings)) for file, found_by, mappings in gathered.values()
         )
+        if holdings and _only_named(holdings) and _private_bytes(id.pid) < _LEAST_PRIVATE:
+            # `flock`, `timeout`, a shell: it passes the argument on.
+            holdings = ()
         if known.command.program == OWN and not known.command.is_engine:
             # A host or monitor keeps the files open that it watches: it has no model.
             holdings = tuple(holding for holding in holdings if holding.mappings)
@@ -267,10 +273,20 @@ def _without_launchers(found: list[Found], parents: dict[int, int]) -> Iterator[
             launching.setdefault(pid, set()).update(held)
             pid = parents.get(pid, 0)
     for one in found:
-        named_only = all(holding.found_by == ("command line",) for holding in one.holdings)
         held = {holding.file.identity for holding in one.holdings}
-        if not (held and named_only and held <= launching.get(one.id.pid, set())):
+        if not (held and _only_named(one.holdings) and held <= launching.get(one.id.pid, set())):
             yield one
+
+
+def _only_named(holdings: Iterable[Holding]) -> bool:
+    return all(holding.found_by == ("command line",) for holding in holdings)
+
+
+def _private_bytes(pid: int) -> int:
+    """Resident memory that is no file's, and what of it was swapped out."""
+    _, resident, shared, *_ = map(int, _read(f"/proc/{pid}/statm").split())
+    swapped = re.search(rb"^VmSwap:\s+(\d+) kB", _read(f"/proc/{pid}/status"), re.MULTILINE)
+    return (resident - shared) * _PAGE + (1024 * int(swapped[1]) if swapped else 0)
 
 
 def _read(path: str) -> bytes:

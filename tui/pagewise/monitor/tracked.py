@@ -21,6 +21,7 @@ from pagewise.monitor.processes import Found
 from pagewise.readings import (
     EngineReadings,
     Held,
+    HeldModel,
     LayerPlacement,
     Memory,
     Missing,
@@ -94,9 +95,12 @@ class TrackedProcess:
 
     def update(self, found: Found, full: bool, budget_ms_per_s: float) -> None:
         """What the last round found. What cannot be read in full any more, or at last can, is opened anew."""
-        if full != self.full or found.missing != self.found.missing or budget_ms_per_s != self._budget:
+        if full != self.full or found.missing != self.found.missing:
             self.close()
         self.full, self._budget = full, budget_ms_per_s
+        for watched in self._watched:
+            if watched.instrument is not None:
+                watched.instrument.budget_ms_per_s = budget_ms_per_s
         self.found = found
         self._groups = group(found.holdings, self._headers)
 
@@ -149,9 +153,7 @@ class TrackedProcess:
             user=self._user,
             program=printable(self.found.command.program),
             state="running",
-            models=tuple(
-                describe(one, how, _no_right(one, self._user)) for one, how in zip(self._groups, held, strict=True)
-            ),
+            models=self._described(held),
             rss_bytes=figures.rss,
             file_bytes=figures.file,
             anon_bytes=figures.anon,
@@ -176,8 +178,15 @@ class TrackedProcess:
             user=self._user,
             program=printable(self.found.command.program),
             state="ended",
-            models=tuple(describe(one, "unknown", _no_right(one, self._user)) for one in self._groups),
+            models=self._described(["unknown"] * len(self._groups)),
             missing=(Missing("process", "It has ended."),),
+        )
+
+    def _described(self, held: list[Held]) -> tuple[HeldModel, ...]:
+        no_mappings = next((entry.why for entry in self.found.missing if entry.metric == "mappings"), "")
+        return tuple(
+            describe(one, how, _no_right(one, self._user), no_mappings)
+            for one, how in zip(self._groups, held, strict=True)
         )
 
     def _figures(self, at_s: float) -> tuple[_Figures, float | None]:

@@ -144,9 +144,8 @@ class Watch:
         self._hidden = round.hidden
         table, no_table = _listeners()
         chosen = [one for one in round.found if self._is_chosen(one, table)]
-        by_size = sorted(chosen, key=lambda one: (-sum(holding.file.bytes or 0 for holding in one.holdings), one.id))
-        full = {one.id for one in by_size[:MOST_IN_FULL]}
-        budget = BUDGET_MS_PER_S / max(1, len(full))
+        by_size = sorted(chosen, key=lambda one: (-_bytes(one), one.id))
+        budgets = _budgets(by_size[:MOST_IN_FULL])
         ended = []
         for id in self._tracked.keys() - {one.id for one in chosen}:
             if started(id.pid) != id.started:
@@ -154,9 +153,9 @@ class Watch:
             self._forget(id)
         for one in chosen:
             if one.id in self._tracked:
-                self._tracked[one.id].update(one, one.id in full, budget)
+                self._tracked[one.id].update(one, one.id in budgets, budgets.get(one.id, 0.0))
             else:
-                self._tracked[one.id] = TrackedProcess(one, self._headers, one.id in full, budget)
+                self._tracked[one.id] = TrackedProcess(one, self._headers, one.id in budgets, budgets.get(one.id, 0.0))
             self._find_server(one, table, no_table)
         return ended
 
@@ -261,7 +260,7 @@ class Watch:
         except (GgufError, OSError) as error:
             missing.append(Missing("residency", printable(str(error))))
             return _line("no process", server, missing)
-        described = describe(one, "unknown", "it may not be read")
+        described = describe(one, "unknown", "it may not be read", "No process that may be read holds it.")
         return _line("no process", server, missing, (described,), (self._file.sample(),))
 
     def _missing(self) -> tuple[Missing, ...]:
@@ -291,6 +290,17 @@ def _line(
         server=server,
         missing=tuple(missing),
     )
+
+
+def _bytes(one: Found) -> int:
+    return sum(holding.file.bytes or 0 for holding in one.holdings)
+
+
+def _budgets(full: Sequence[Found]) -> dict[ProcessId, float]:
+    """CPU time for the residency of each process, ms a second: half of it in equal parts, half by size."""
+    whole = sum(map(_bytes, full))
+    equal = BUDGET_MS_PER_S / max(1, len(full))
+    return {one.id: equal if not whole else (equal + BUDGET_MS_PER_S * _bytes(one) / whole) / 2 for one in full}
 
 
 def _importance(model: WatchedModel) -> tuple[int, int]:

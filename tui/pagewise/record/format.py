@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from datetime import datetime, timezone
 
 from msgspec import Struct
 
@@ -48,6 +49,14 @@ class Header(Struct, frozen=True):
     """``chat``, ``ask`` or ``monitor``."""
     started_s: float
     """Seconds since 1970, by the clock of the machine that recorded."""
+
+    @property
+    def begun(self) -> str:
+        """When it began, for a person. A damaged header may name any time."""
+        try:
+            return datetime.fromtimestamp(self.started_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+        except (OverflowError, OSError, ValueError):
+            return "at a time that is not known"
 
 
 class RecordError(Exception):

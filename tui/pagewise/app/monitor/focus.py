@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pagewise.app.figures import count, duration, per_second, percent, size
 from pagewise.app.gauges import bound_by, layers, memory, model_file, page_in, vram
 from pagewise.app.gauges.context import NEARLY_FULL
@@ -14,32 +16,78 @@ from pagewise.readings import EngineReadings, HeldModel, LayerClock, ServerReadi
 
 _SHADES = " ░▒▓█"
 _UNKNOWN = "·"
+_LEVELS = ((4, 1), (3, 1), (2, 1), (1, 1), (1, 0), (0, 0))
+"""How rich the gauges are, and the blank lines between them: the first that fits."""
 _TIME_CELLS = 9
 _LEAST_WITH_TIMES = 40
+_WORDS = {
+    "vram_bytes": "VRAM",
+    "engine": "layer times",
+    "header": "name and layers",
+    "file": "the file",
+    "mapped_bytes": "what is mapped",
+    "page_in_bytes_s": "page-in",
+    "stalls_s": "stalls",
+    "refault_bytes_s": "refaults",
+    "decode_rate": "tokens a second",
+    "prefill_rate": "prefill",
+    "ttft_ms": "TTFT",
+    "kv_used": "context",
+    "processing": "requests running",
+    "waiting": "requests waiting",
+    "rss_bytes": "RAM",
+    "file_bytes": "mapped RAM",
+    "anon_bytes": "private RAM",
+}
+"""What the fields of readings are called on the screen."""
 SAME_AS_CHAT: tuple[Gauge, ...] = (model_file.GAUGE, page_in.GAUGE, memory.GAUGE, vram.GAUGE, bound_by.GAUGE)
 """Gauges that are drawn as they are beside the chat."""
 
 
 def draw_gauges(watched: Watched, width: int, height: int) -> list[Line]:
-    """The gauges of one model, as rich as the height allows."""
+    """The gauges of one model, as rich as the height allows: all alike, then what matters most with the lines left."""
     assert watched.model is not None
-    lines: list[Line] = []
-    for rows, gap in ((2, 1), (1, 1), (1, 0), (0, 0)):
-        drawn = [
-            draw_held(watched.model, width),
-            model_file.GAUGE.draw(watched.readout, width, rows),
-            page_in.GAUGE.draw(watched.readout, width, rows),
-            memory.GAUGE.draw(watched.readout, width, rows),
-            *_serving(watched, watched.model, width, rows),
-            *([vram.GAUGE.draw(watched.readout, width, rows)] if _has_devices(watched) else []),
-            _draw_verdict(watched, width, rows),
-        ]
-        lines = []
-        for one in drawn:
-            lines += ([BLANK] if lines and gap else []) + one
-        if len(lines) <= height:
+    parts = _parts(watched, watched.model, width)
+    for rows, gap in _LEVELS:
+        drawn = [part(rows) for part in parts]
+        if _height(drawn, gap) <= height:
             break
+    else:
+        rows, gap = 0, 0
+        drawn = [part(rows) for part in parts]
+    verdict = len(parts) - 1
+    for index, more in ((verdict, 1), (verdict, 2), *((index, 1) for index in range(1, verdict))):
+        richer = [*drawn[:index], parts[index](rows + more), *drawn[index + 1 :]]
+        if _height(richer, gap) <= height:
+            drawn = richer
+    lines: list[Line] = []
+    for one in drawn:
+        lines += ([BLANK] if lines and gap else []) + one
     return lines
+
+
+def _parts(watched: Watched, model: WatchedModel, width: int) -> list[Callable[[int], list[Line]]]:
+    """What draws each gauge, given how many rows it may be rich; the file first, the verdict last."""
+    readout = watched.readout
+    parts: list[Callable[[int], list[Line]]] = [
+        lambda rows: draw_held(model, width),
+        lambda rows: _draw_file(watched, model, width, rows),
+        lambda rows: page_in.GAUGE.draw(readout, width, rows),
+        lambda rows: memory.GAUGE.draw(readout, width, rows),
+    ]
+    engine = model.engine
+    if engine is None:
+        parts.append(lambda rows: draw_server(model.server, model, width, rows))
+    else:
+        parts.append(lambda rows: draw_engine(engine, width, rows))
+        parts.append(lambda rows: layers.GAUGE.draw(readout, width, rows))
+    if _has_devices(watched):
+        parts.append(lambda rows: vram.GAUGE.draw(readout, width, rows))
+    return [*parts, lambda rows: _draw_verdict(watched, width, rows)]
+
+
+def _height(drawn: list[list[Line]], gap: int) -> int:
+    return sum(map(len, drawn)) + gap * (len(drawn) - 1)
 
 
 def draw_held(model: WatchedModel, width: int) -> list[Line]:
@@ -53,16 +101,19 @@ def draw_held(model: WatchedModel, width: int) -> list[Line]:
     room = max(width - sum(len(text) for text, _ in right) - 2, 8)
     shown = path if len(path) <= room else "…" + path[-(room - 1) :]
     lines: list[Line] = [ends(line((shown, "muted")), right, width)]
+    if model.state == "ended":
+        lines.append(clip(line(("▲ ", "warn"), ("It has ended. These are its last readings.", "text")), width))
     if main.missing:
         lines += [clip(one, width) for one in wrap((("▲ ", "warn"), (_said(main), "text")), width, rest=2)[:2]]
     return lines
 
 
-def _serving(watched: Watched, model: WatchedModel, width: int, rows: int) -> list[list[Line]]:
-    """How its tokens come: by its host's own word for an engine of pagewise, else by what a server says."""
-    if model.engine is None:
-        return [draw_server(model.server, model, width, rows)]
-    return [draw_engine(model.engine, width, rows), layers.GAUGE.draw(watched.readout, width, rows)]
+def _draw_file(watched: Watched, model: WatchedModel, width: int, rows: int) -> list[Line]:
+    """Where the file's bytes are; where that cannot be told, why."""
+    why = _first_reason(model, "residency", "paging")
+    if model.residency or not model.models or not why:
+        return model_file.GAUGE.draw(watched.readout, width, rows)
+    return [title("MODEL FILE", size(model.models[0].file_bytes), figure("n/a"), width), *_remark(why, width, rows)]
 
 
 def draw_engine(engine: EngineReadings, width: int, rows: int) -> list[Line]:
@@ -130,8 +181,8 @@ def draw_history(watched: Watched, width: int, height: int) -> list[Line]:
         time = line((spent, layers.heat(sum(ms) / len(ms), top))) if ms else ()
         lines.append((((f"{names[first]:>{label}} ", "muted")), *merged(cells), *time))
     legend = [
-        (_SHADES[4], "accent"), (" all of it  ", "muted"), (_SHADES[2], "accent"), (" half  ", "muted"),
-        (_SHADES[1], "accent"), (" little  ", "muted"), (_UNKNOWN, "muted"), (" n/a", "muted"),
+        (_SHADES[4], "accent"), (" all of it  ", "muted"), ("".join(_SHADES[3:0:-1]), "accent"),
+        (" part of it  blank none  ", "muted"), (_UNKNOWN, "muted"), (" n/a", "muted"),
     ]  # fmt: skip
     return [*lines, clip(legend, width)]
 
@@ -153,7 +204,8 @@ def draw_reasons(watched: Watched, width: int) -> list[Line]:
     if found:
         lines += [BLANK, (("NOT KNOWN", "label"),)]
     for entry in found:
-        lines += wrap(((f"{visible_line(entry.metric)}  ", "strong"), (visible_line(entry.why), "text")), width, rest=2)
+        name = _WORDS.get(entry.metric, entry.metric.replace("_", " "))
+        lines += wrap(((f"{visible_line(name)}  ", "strong"), (visible_line(entry.why), "text")), width, rest=2)
     for gauge in SAME_AS_CHAT:
         lines += [BLANK, ((gauge.name, "label"),)]
         for sentence in gauge.state(watched.readout):
@@ -217,9 +269,10 @@ def _said(held: HeldModel) -> str:
 
 def _fact(held: HeldModel) -> str:
     layers = "" if held.n_layer is None else f", {count(held.n_layer)} layers"
+    mapped = "" if held.mapped_bytes is None else f"; {size(held.mapped_bytes)} of it have an address in the process"
     return (
         f"{visible_line(held.path)}: {size(held.file_bytes)}{layers}, {held.held}, found by "
-        f"{' and '.join(held.found_by)}; {size(held.mapped_bytes)} of it have an address in the process."
+        f"{' and '.join(held.found_by)}{mapped}."
     )
 
 

@@ -8,16 +8,26 @@ from pagewise.app.spans import Line, Span, clip, ends, line, width_of
 from pagewise.app.visible import visible_line
 from pagewise.readings import WatchedModel
 
+_SHORTEST_NAME, _WHOLE_NAME = 16, 26
+_BEFORE_NAMES = 3
+"""Figures that matter more than a name in full."""
 
-def draw_model(model: WatchedModel, width: int) -> Line:
-    """One line of ``width`` cells. Figures stand at the right edge in fixed places; what matters least goes first."""
+
+def draw_model(model: WatchedModel, width: int, devices: bool = True) -> Line:
+    """One line of ``width`` cells. Figures stand at the right edge in fixed places; what matters least goes first.
+
+    ``devices``: there is one, so that VRAM is worth a place.
+    """
     program = visible_line(model.program)
     pid = "–" if model.pid is None else str(model.pid)
     who = line((f"{program:<12.12}", "text"), (f" {pid:>7}  ", "muted"))
-    figures = [_decode(model), _page_in(model), _in_ram(model), _kv(model), _private(model), _vram(model), _ttft(model)]
+    if model.state == "ended":
+        return ends((*who, *_named(model), ("  has ended", "warn")), (), width)
+    figures = [_decode(model), _page_in(model), _in_ram(model), _kv(model)]
+    figures += [*([_vram(model)] if devices else []), _private(model), _ttft(model)]
     shown: list[Line] = []
-    least = 16
     for figure in figures:
+        least = _SHORTEST_NAME if len(shown) < _BEFORE_NAMES else _WHOLE_NAME
         if width_of(who) + least + sum(width_of(one) + 2 for one in (*shown, figure)) > width:
             break
         shown.append(figure)
@@ -26,15 +36,13 @@ def draw_model(model: WatchedModel, width: int) -> Line:
         right += [("  ", "text"), *one]
     bound = _bound(model)
     room = width - width_of(who) - width_of(right)
-    name = _name(model)
+    name = _named(model)
     if bound and room - width_of(bound) - 2 >= 30:
         return ends((*who, *clip(name, room - width_of(bound) - 2), ("  ", "text"), *bound), right, width)
     return ends((*who, *clip(name, max(room - 1, 0))), right, width)
 
 
-def _name(model: WatchedModel) -> Line:
-    if model.state == "ended":
-        return line(("has ended", "warn"))
+def _named(model: WatchedModel) -> Line:
     quant = model.models[0].quant if model.models else ""
     more = f" and {len(model.models) - 1} more" if len(model.models) > 1 else ""
     return line(

@@ -11,6 +11,9 @@ from pagewise.app.readout import Readout
 from pagewise.readings import DeviceMemory, LayerClock, Missing, MonitorSample, Residency, Snapshot, WatchedModel
 
 SAMPLES = 240
+ENDED_S = 30.0
+"""So long the last readings of a process that has ended stay to be seen."""
+_MOST_ENDED = 8
 
 Key = tuple[int | None, int | None, str]
 
@@ -24,9 +27,15 @@ class Watched:
         self.layers: deque[tuple[float | None, ...]] = deque(maxlen=SAMPLES)
         """Shares of the first file's layers that are in RAM, oldest sample first."""
         self.names: tuple[str, ...] = ()
+        self.ended_s: float | None = None
+        """When it was said to have ended, in seconds since 1970."""
 
     def take(self, model: WatchedModel, sample: MonitorSample) -> None:
-        """One more sample."""
+        """One more sample. Of a process that has ended the last readings stay."""
+        if model.state == "ended":
+            self.ended_s = sample.time_s
+            self.model = model if self.model is None else replace(self.model, state="ended")
+            return
         self.model = model
         residency = model.residency[0] if model.residency else None
         snapshot = Snapshot(
@@ -74,7 +83,7 @@ class Watched:
 
 
 class Box:
-    """All watched models, in the order in which the box gives them."""
+    """All watched models, in the order in which the box gives them; last those that have ended a short time ago."""
 
     def __init__(self) -> None:
         self.sample: MonitorSample | None = None
@@ -88,13 +97,17 @@ class Box:
         self._known = {}
 
     def take(self, sample: MonitorSample) -> None:
-        """One more sample. What is no longer in it is forgotten."""
+        """One more sample. What is no longer in it is forgotten; what has ended some time later."""
         self.sample = sample
         known: dict[Key, Watched] = {}
+        former = [(key, one) for key, one in self._known.items() if one.ended_s is not None]
+        kept = [entry for entry in former if 0 <= sample.time_s - (entry[1].ended_s or 0.0) < ENDED_S]
         for model in sample.models:
             key = key_of(model)
             known[key] = self._known.get(key) or Watched()
             known[key].take(model, sample)
+        for key, one in kept[-_MOST_ENDED:]:
+            known.setdefault(key, one)
         self._known = known
         self.watched = list(known.values())
 

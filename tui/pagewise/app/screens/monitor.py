@@ -68,7 +68,7 @@ class MonitorHeading(Painted):
         left = line(("pagewise monitor", "strong accent"))
         if sample is None:
             return [clip(left, width)]
-        n = len(sample.models)
+        n = sum(model.state != "ended" for model in sample.models)
         left += line((f"   {count(n)} model{'' if n == 1 else 's'}", "text"))
         where = line((visible_line(sample.hostname), "text"), (f"  {visible_line(sample.system)}", "muted"))
         beat = line((f"   every {self._interval_s:g} s", "muted"))
@@ -176,7 +176,8 @@ class MonitorScreen(Screen[None]):
     def _draw(self) -> None:
         listing = self.query_one(Listing)
         width = max(listing.content_size.width - 2, 1)
-        listing.show([draw_model(watched.model, width) for watched in self.box.watched if watched.model])
+        devices = self.box.sample is not None and bool(self.box.sample.devices.devices)
+        listing.show([draw_model(watched.model, width, devices) for watched in self.box.watched if watched.model])
         for painted in self.query(Painted):
             painted.repaint()
 

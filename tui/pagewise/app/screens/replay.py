@@ -14,7 +14,8 @@ from textual.screen import Screen
 from pagewise.app.screens.chat import ChatScreen
 from pagewise.app.screens.monitor import MonitorScreen
 from pagewise.app.session import Session
-from pagewise.app.spans import Line, Span, clip, line, width_of
+from pagewise.app.spans import BLANK, Line, Span, clip, indent, line, width_of, wrap
+from pagewise.app.visible import visible_line
 from pagewise.app.widgets.conversation import Conversation
 from pagewise.app.widgets.gauges import FoldedGauges, GaugeColumn
 from pagewise.app.widgets.header import Header
@@ -88,6 +89,18 @@ def draw_transport(player: Player, width: int) -> Line:
     return (*left, ("━" * done, "accent"), ("●", "strong accent"), ("─" * (room - 1 - done), "faint"), *right)
 
 
+def draw_nothing_yet(player: Player, width: int) -> list[Line]:
+    """Before the first question: which record this is."""
+    header = player.record.header
+    name = visible_line(player.record.path.name)
+    made_by = f"pagewise {visible_line(header.pagewise)}"
+    what = f"{name}: {clock(player.record.length_ms)} of {made_by}, recorded {header.begun}."
+    said = "No question was asked yet at this place of the record."
+    room = max(min(width - 4, 72), 1)
+    lines = [*wrap(((what, "text"),), room), BLANK, *wrap(((said, "muted"),), room)]
+    return [BLANK, *indent(lines, ("  ", "text"))]
+
+
 class Transport(Painted):
     """The player's line."""
 
@@ -157,7 +170,7 @@ class ReplayScreen(ChatScreen, Playing):
         """Header, conversation and gauges, the player's line, keys."""
         yield Header(self.session)
         with Horizontal(id="body"):
-            yield Conversation(self.session)
+            yield Conversation(self.session, self._welcome)
             yield ScrollRule()
             yield GaugeColumn(self.session.readout)
         yield FoldedGauges(self.session.readout)
@@ -168,6 +181,9 @@ class ReplayScreen(ChatScreen, Playing):
         yield prompt
         yield Transport(self.player)
         yield Keys(_KEYS)
+
+    def _welcome(self, session: Session, width: int, height: int) -> list[Line]:
+        return draw_nothing_yet(self.player, width)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Nothing can be asked, switched or stopped in what is over."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime, timezone
 from importlib.resources import files
 
 from pagewise import __version__
@@ -71,10 +70,8 @@ def page(record: Record, summary: Summary) -> str:
 
 def _heading(record: Record) -> str:
     header = record.header
-    begun = _moment(header.started_s)
-    words = (
-        f"{begun} · {clock(record.length_ms / 1000)} long · recorded by pagewise {header.pagewise}, {header.command}"
-    )
+    made_by = f"recorded by pagewise {header.pagewise}, {header.command}"
+    words = f"{header.begun} · {clock(record.length_ms / 1000)} long · {made_by}"
     remark = f'<p class="warn">{text(record.remark)}</p>' if record.remark else ""
     if record.unreadable:
         n = record.unreadable
@@ -209,34 +206,48 @@ def _distribution(name: str, what: str, values: Sequence[float]) -> str:
 
 
 def _layers(clocks: Sequence[Clock]) -> Iterable[str]:
-    """Of each model one map of layers × tokens; models are told apart by the names of their layers."""
-    groups: dict[tuple[str, ...], list[Clock]] = {}
+    """Of each model one map of layers × tokens; they are told apart by their process and the names of their layers."""
+    groups: dict[tuple[str, tuple[str, ...]], list[Clock]] = {}
     for sample in clocks:
         if len(sample.clock.ms) == len(sample.clock.names):
-            groups.setdefault(sample.clock.names, []).append(sample)
-    for names, group in groups.items():
+            groups.setdefault((sample.who, sample.clock.names), []).append(sample)
+    for (who, names), group in groups.items():
         shared = f" Each column is the mean of {len(group) / MOST_COLUMNS:.1f}." if len(group) > MOST_COLUMNS else ""
         axis = (f"first sampled token, {clock(group[0].at_s)}", f"last, {clock(group[-1].at_s)}")
         totals = sorted(sample.clock.total_ms for sample in group)
         half = percentile(totals, 50)
+        whose = f" <small>{text(who)}</small>" if who else ""
         yield (
-            f"<h2>Layers × tokens</h2><p class=muted>{count(len(group))} sampled tokens, the median one took "
+            f"<h2>Layers × tokens{whose}</h2><p class=muted>{count(len(group))} sampled tokens, the median one took "
             f"{text(duration(half))}.{shared} Times are upper bounds: the probe waits after each layer.</p>"
             f"<h3>Time <small>ms of each layer</small></h3>"
             f"{heat_map([sample.clock.ms for sample in group], names, _ms, 'Time by layer and token', axis)}"
         )
-        paged = [_pages(sample.clock) for sample in group]
-        if any(value for column in paged for value in column):
-            yield (
-                "<h3>Page-in <small>bytes of each layer that came from disk during the token</small></h3>"
-                f"{heat_map(paged, names, _bytes, 'Page-in by layer and token', axis)}"
-            )
+        yield from _page_ins([sample.clock for sample in group], names, axis)
 
 
-def _pages(clock: LayerClock) -> Sequence[Value]:
-    if len(clock.page_in_bytes) != len(clock.names):
-        return [None] * len(clock.names)
-    return [float(value) for value in clock.page_in_bytes]
+_PAGE_INS = (
+    ("Page-in", "bytes of each layer that came from disk during the token", "page_in_bytes"),
+    ("Demand", "bytes that the computing threads read while the layer ran, and waited for", "demand_bytes"),
+    ("Read-ahead", "bytes of the layer that the threads which stream the model read meanwhile", "read_ahead_bytes"),
+)
+
+
+def _page_ins(clocks: Sequence[LayerClock], names: tuple[str, ...], axis: tuple[str, str]) -> Iterable[str]:
+    """What came from disk; who read it is drawn apart only where not all of it was demand."""
+    maps = [[_sizes(getattr(clock, attribute), names) for clock in clocks] for _, _, attribute in _PAGE_INS]
+    page_in, _, ahead = [any(value for column in columns for value in column) for columns in maps]
+    for (title, what, _), columns in zip(_PAGE_INS, maps, strict=True):
+        if not any(value for column in columns for value in column) or (title == "Demand" and page_in and not ahead):
+            continue
+        plot = heat_map(columns, names, _bytes, f"{title} by layer and token", axis)
+        yield f"<h3>{title} <small>{what}</small></h3>{plot}"
+    if page_in and not ahead and any(clock.demand_bytes for clock in clocks):
+        yield "<p class=muted>The threads that compute read it themselves, when they touched what was not there.</p>"
+
+
+def _sizes(sizes: Sequence[int], names: Sequence[str]) -> Sequence[Value]:
+    return [float(value) for value in sizes] if len(sizes) == len(names) else [None] * len(names)
 
 
 # ---- profiles -------------------------------------------------------------------------------------------------------
@@ -353,13 +364,6 @@ def _foot(record: Record) -> str:
         "mean; <code>pagewise report --csv</code> writes them all. What each figure is made from: docs/numbers.md.</p>"
         f"<p>Made by pagewise {text(__version__)} from {text(record.path.name)}.</p></footer>"
     )
-
-
-def _moment(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, OSError, ValueError):
-        return "at a time that is not known"
 
 
 def _ms(value: float) -> str:

@@ -104,6 +104,8 @@ class Clock(NamedTuple):
     at_s: float
     turn: int
     clock: LayerClock
+    who: str = ""
+    """The process that the monitor saw; empty: the engine of the conversation."""
 
 
 @dataclass
@@ -234,7 +236,7 @@ class _Summarizing:
         clock = model.engine.clock if model.engine is not None else None
         if clock is not None and clock != subject.clock:
             subject.clock = clock
-            self.found.clocks.append(Clock(at_s, OF_MONITOR, clock))
+            self.found.clocks.append(Clock(at_s, OF_MONITOR, clock, subject.title))
         subject.samples.append(
             Sample(
                 at_s,

@@ -137,12 +137,14 @@ def heat_map(
 ) -> str:
     """One row for each of ``names`` (the first at the bottom), one column a sample; neighbours share a column if many.
 
-    The scale runs from 0 to ``top``, or to the 98th percentile of what is shown. Hatched: not known.
+    The scale runs from 0 to ``top``, or to the 95th percentile of what is shown: a few cells in which something else
+    held the machine up would otherwise leave the rest blank. Hatched: not known.
     """
     columns = _narrowed([[_finite(value) for value in column] for column in columns])
+    whole = top is not None
     if top is None:
         known = sorted(value for column in columns for value in column if value is not None)
-        top = known[int((len(known) - 1) * 0.98)] if known else 0.0
+        top = known[int((len(known) - 1) * 0.95)] if known else 0.0
         top = top or (known[-1] if known else 0.0) or 1.0
     row_high = max(5, min(14, 360 // max(len(names), 1)))
     high = row_high * len(names)
@@ -172,7 +174,7 @@ def heat_map(
         f'<text class="tick" x="{_LEFT}" y="{height - 8}">{escape(axis[0])}</text>',
         f'<text class="tick" x="{WIDTH - _RIGHT}" y="{height - 8}" text-anchor="end">{escape(axis[1])}</text>',
     ]
-    return _svg(height, title, parts) + _heat_legend(label, top)
+    return _svg(height, title, parts) + _heat_legend(label, top, whole)
 
 
 def _finite(value: Value) -> Value:
@@ -248,6 +250,7 @@ def _legend(curves: Sequence[Curve]) -> str:
     return f'<p class="legend">{entries}</p>'
 
 
-def _heat_legend(label: Label, top: float) -> str:
+def _heat_legend(label: Label, top: float, whole: bool) -> str:
+    more = "" if whole else " and more"
     steps = "".join(f'<i class="k h{step}b"></i>' for step in range(HEAT_STEPS))
-    return f'<p class="legend"><span>{escape(label(0.0))} {steps} {escape(label(top))} and more</span></p>'
+    return f'<p class="legend"><span>{escape(label(0.0))} {steps} {escape(label(top))}{more}</span></p>'

@@ -20,7 +20,9 @@ TURNS = (
     "bound_by",
 )  # fmt: skip
 TOKENS = ("at_s", "turn", "n_output", "kv_used", "step_ms", "profiled")
-LAYERS = ("at_s", "turn", "token", "layer", "device", "ms", "page_in_bytes", "stalls")
+LAYERS = (
+    "at_s", "turn", "token", "layer", "device", "ms", "page_in_bytes", "stalls", "demand_bytes", "read_ahead_bytes",
+)  # fmt: skip
 RESIDENCY = ("process", "at_s", "layer", "share")
 STACKS = ("at_s", "program", "pid", "tool", "rate_hz", "samples", "stack")
 OPERATORS = ("at_s", "token", "depth", "layer", "operator", "name", "device", "tensor", "type", "bytes", "ms")
@@ -77,7 +79,7 @@ def _turns(summary: Summary) -> Iterable[Sequence[object]]:
 
 
 def _layers(summary: Summary) -> Iterable[Sequence[object]]:
-    for at_s, turn, clock in summary.clocks:
+    for at_s, turn, clock, _ in summary.clocks:
         for index, name in enumerate(clock.names):
             yield (
                 at_s,
@@ -88,6 +90,8 @@ def _layers(summary: Summary) -> Iterable[Sequence[object]]:
                 _at(clock.ms, index),
                 _at(clock.page_in_bytes, index),
                 _at(clock.stalls, index),
+                _at(clock.demand_bytes, index),
+                _at(clock.read_ahead_bytes, index),
             )
 
 
