@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.measure import Measurement
-from tests.bench.screen import home, replies, running, wait_finished
+from tests.bench.pairs import in_turns
+from tests.bench.whole_program import Program
 from tests.engine.harness import EngineProcess, profile
 
-from pagewise.readings import TurnTiming
 from pagewise.settings import Sampling
 
 TOKENS = 64
+DEFAULT_PROBE = 16
 LONG = "the quick brown fox jumps over the lazy dog and goes on to the next hill " * 24
-
-
-def ours(model: Path, threads: int, probe_every: int) -> TurnTiming:
-    """The timing of one warm reply of ``TOKENS`` tokens, chat pane and gauges included."""
-    settings = {
-        "sampling.max_tokens": TOKENS,
-        "sampling.temperature": 0,
-        "n_ctx": 1024,
-        "threads": threads,
-        "probe_every": probe_every,
-        "repack": '"off"',
-    }
-    options = ["--model", str(model)]
-    for key, value in settings.items():
-        options += ["--set", f"{key}={value}"]
-    with home() as environment, running(environment, *options) as (session, _):
-        for turn, question in enumerate(("Warm up.", "Tell me a story.")):
-            session.type(question)
-            session.press("enter")
-            wait_finished(environment, turn + 1, session)
-        timing = replies(environment)[-1].timing
-    assert timing is not None and timing.tpot_ms is not None, "the reply has no timing"
-    return timing
 
 
 def our_prefill(model: Path, threads: int) -> tuple[int, float]:
@@ -56,43 +34,66 @@ def our_prefill(model: Path, threads: int) -> tuple[int, float]:
 
 def their_prefill(tool: Path, model: Path, threads: int, tokens: int) -> float:
     """Tokens per second of ``llama-bench`` for a prompt of as many tokens, in batches of the same size."""
-    command = [str(tool), "-m", str(model), "-p", str(tokens), "-n", "0", "-t", str(threads), "-b", "512", "-ub", "512"]
-    command += ["-r", "1", "-o", "json", "--repack", "0"]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(json.loads(result.stdout)[-1]["avg_ts"])
+    return _llama_bench(tool, "-m", model, "-p", tokens, "-n", 0, "-t", threads, "-b", 512, "-ub", 512)
 
 
 def prefill(tool: Path, model: Path, threads: int, pairs: int) -> Iterator[Measurement]:
     """Ratio ours / llama-bench of the prefill rate, alternating."""
-    ratios = []
-    for _ in range(pairs):
-        tokens, rate = our_prefill(model, threads)
-        ratios.append(rate / their_prefill(tool, model, threads, tokens))
+    tokens, _ = our_prefill(model, threads)
+    ratios = in_turns(
+        lambda: our_prefill(model, threads)[1], lambda: their_prefill(tool, model, threads, tokens), pairs
+    )
     note = f"{tokens} tokens"
-    yield Measurement("prefill rate, engine / llama-bench", "×", tuple(ratios), 0.97, "at least", note)
+    yield Measurement(
+        "prefill rate, engine / llama-bench", "×", tuple(ratios), 0.97, "at least", note=note, paired=True
+    )
 
 
 def theirs(tool: Path, model: Path, threads: int, depth: int) -> float:
     """Tokens per second of ``llama-bench`` for the same number of tokens at the same depth."""
-    command = [str(tool), "-m", str(model), "-p", "0", "-n", str(TOKENS), "-t", str(threads), "-d", str(depth)]
-    command += ["-r", "1", "-o", "json", "--no-warmup", "--repack", "0"]
+    return _llama_bench(tool, "-m", model, "-p", 0, "-n", TOKENS, "-t", threads, "-d", depth)
+
+
+def _llama_bench(tool: Path, *options: object) -> float:
+    command = [str(tool), *map(str, options), "-r", "1", "-o", "json", "--repack", "0"]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(result.stdout)[-1]["avg_ts"])
 
 
-def paired(tool: Path, model: Path, threads: int, pairs: int, probe_every: int = 16) -> Iterator[Measurement]:
-    """Ratio ours / llama-bench with the probe at its default and off, and the loop cost."""
-    ratios: dict[int, list[float]] = {probe_every: [], 0: []}
-    loop_costs: list[float] = []
-    for _ in range(pairs):
-        for probe, found in ratios.items():
-            timing = ours(model, threads, probe)
-            bench = theirs(tool, model, threads, timing.depth or 0)
-            found.append((timing.decode_rate or 0.0) / bench)
+def paired(tool: Path, model: Path, threads: int, pairs: int) -> Iterator[Measurement]:
+    """Ratio ours / llama-bench with the probe at its default and off, the loop cost, and what app and host take.
+
+    Both programs are there all the time; whoever is not measured stands still. A pair takes as long as two replies.
+    """
+    loop_costs, apps, hosts = [], [], []
+    ratios: dict[int, list[float]] = {0: [], DEFAULT_PROBE: []}
+    with ExitStack() as stack:
+        programs = {probe: stack.enter_context(Program(model, threads, TOKENS, probe)) for probe in ratios}
+        depth = 0
+
+        def ours(probe: int) -> float:
+            nonlocal depth
+            timing, spent = programs[probe].reply()
+            depth = timing.depth or 0
             loop_costs.append(timing.loop_cost_ms or 0.0)
-    default, off = ratios[probe_every], ratios[0]
-    yield Measurement(
-        "decode rate, whole program / llama-bench, probe at its default", "×", tuple(default), 0.97, "at least"
-    )
-    yield Measurement("decode rate, whole program / llama-bench, probe off", "×", tuple(off), 0.98, "at least")
-    yield Measurement("loop cost", "ms/token", (statistics.median(loop_costs), *loop_costs), 0.3)
+            apps.append(1000 * spent.app / TOKENS)
+            hosts.append(1000 * spent.host / TOKENS)
+            return timing.decode_rate or 0.0
+
+        for probe in programs:
+            ours(probe)
+        for _ in range(pairs // 2):
+            # Two pairs at a time, since in_turns changes who is first from pair to pair.
+            for probe, found in ratios.items():
+                found += in_turns(
+                    lambda probe=probe: ours(probe),
+                    lambda: theirs(tool, model, threads, depth),
+                    2,
+                )
+    note = f"{TOKENS} tokens at depth {depth}"
+    for probe, what, limit in ((DEFAULT_PROBE, "at its default", 0.97), (0, "off", 0.98)):
+        name = f"decode rate, whole program / llama-bench, probe {what}"
+        yield Measurement(name, "×", tuple(ratios[probe]), limit, "at least", note=note, paired=True)
+    yield Measurement("loop cost", "ms/token", tuple(loop_costs), 0.3)
+    yield Measurement("processor time of the app while a reply streams", "ms/token", tuple(apps))
+    yield Measurement("processor time of the host while a reply streams", "ms/token", tuple(hosts))

@@ -2,13 +2,15 @@
 tuner beside the grid's best.
 
 ``python -m tests.bench.tune_grid record GRID.json`` takes some minutes on a machine with nothing else to do;
-``simulate GRID.json`` needs optuna (for this comparison alone) and seconds; ``verify GRID.json`` runs the real thing.
+``simulate GRID.json`` takes seconds, and compares with TPE where optuna is installed; ``verify GRID.json`` runs the
+real thing. The part ``tune`` of ``make bench`` does all three.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import itertools
 import json
 import os
@@ -16,17 +18,17 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from tests.bench.measure import machine
+from tests.bench.measure import Measurement, machine
+from tests.bench.pairs import in_turns, median_interval
 from tests.engine.harness import EngineProcess
 from tests.synthetic import Shape, make_model
 from tests.tuner.table import Cell, Grid, TableMeter, point_of, read_grid
 
-from pagewise.bench.spread import paired_ratio
 from pagewise.client import HostClient
 from pagewise.instruments.system import physical_cores
 from pagewise.jobs.base import JobFailed
@@ -44,6 +46,7 @@ SHAPE = Shape(
 AIM = Aim("chat", n_prompt=128, n_output=24, depth=128)
 REPETITIONS = 4
 MOST_TRIALS = 15
+MOST_TIME = 0.2
 WITHIN = 1.03
 
 
@@ -240,17 +243,40 @@ def _best_of(
     return found, MOST_TRIALS, meter.seconds
 
 
-def simulate(grid: Grid, seeds: int) -> None:
-    """The table of the three searches, from the default start and from starts drawn at random."""
+class Searched(NamedTuple):
+    """What one kind of search found in many runs on the table. ``regrets``: cost of what was found / of the best."""
+
+    search: str
+    start: str
+    regrets: tuple[float, ...]
+    trials: tuple[int, ...]
+    shares: tuple[float, ...]
+    """Time of each run / of the exhaustive measurement."""
+    worse: int
+    """Runs whose find is worse than their start by more than noise."""
+
+    @property
+    def near_pct(self) -> float:
+        """How many runs came near enough to the best."""
+        return 100 * sum(regret <= WITHIN for regret in self.regrets) / len(self.regrets)
+
+
+SEARCHES: tuple[tuple[str, Callable[[Grid, int, Profile], tuple[Profile, int, float]]], ...] = (
+    ("tuner", by_tuner),
+    ("random search", by_random),
+    ("TPE (optuna)", by_tpe),
+)
+
+
+def searches(grid: Grid, seeds: int) -> Iterator[Searched]:
+    """Each search from the default start and from starts drawn at random. Without optuna there is no TPE."""
     default = start(Path("table.gguf"))
     truth = Truth(grid, default)
-    print(f"{len(grid.cells)} configurations, {grid.model}, {grid.machine}")
-    print(f"exhaustive: {truth.exhaustive_s:.0f} s; start {truth.regret(truth.start):.3f}× the best; best {truth.best}")
-    print("| search | start | within 3 % of the best | median cost / best | worst | trials | time / exhaustive |")
-    print("|---|---|---|---|---|---|---|")
     for where in ("default", "random"):
-        for name, search in (("tuner", by_tuner), ("random search", by_random), ("TPE (optuna)", by_tpe)):
-            regrets, trials, seconds, worse = [], [], [], 0
+        for name, search in SEARCHES:
+            if search is by_tpe and importlib.util.find_spec("optuna") is None:
+                continue
+            regrets, trials, shares, worse = [], [], [], 0
             for seed in range(seeds):
                 begin = default
                 if where == "random":
@@ -261,49 +287,108 @@ def simulate(grid: Grid, seeds: int) -> None:
                 regrets.append(here.regret(profile))
                 worse += regrets[-1] > 1.02 * here.regret(begin)
                 trials.append(count)
-                seconds.append(taken / truth.exhaustive_s)
-            good = sum(regret <= WITHIN for regret in regrets)
-            print(
-                f"| {name} | {where} | {good} of {seeds} | {statistics.median(regrets):.3f} | {max(regrets):.3f} "
-                f"| {statistics.median(trials):.0f} | {statistics.median(seconds):.2f} |"
-                + (f" worse than its start: {worse}" if worse else "")
-            )
+                shares.append(taken / truth.exhaustive_s)
+            yield Searched(name, where, tuple(regrets), tuple(trials), tuple(shares), worse)
 
 
-def verify(grid: Grid, pairs: int) -> None:
-    """The real tuner, and what it found beside the grid's best in alternating pairs."""
+def simulate(grid: Grid, seeds: int) -> None:
+    """The table of the three searches."""
+    truth = Truth(grid, start(Path("table.gguf")))
+    print(f"{len(grid.cells)} configurations, {grid.model}, {grid.machine}")
+    print(f"exhaustive: {truth.exhaustive_s:.0f} s; start {truth.regret(truth.start):.3f}× the best; best {truth.best}")
+    print("| search | start | within 3 % of the best | median cost / best | worst | trials | time / exhaustive |")
+    print("|---|---|---|---|---|---|---|")
+    for found in searches(grid, seeds):
+        print(
+            f"| {found.search} | {found.start} | {found.near_pct:.0f} % of {seeds} "
+            f"| {statistics.median(found.regrets):.3f} | {max(found.regrets):.3f} "
+            f"| {statistics.median(found.trials):.0f} | {statistics.median(found.shares):.2f} |"
+            + (f" worse than its start: {found.worse}" if found.worse else "")
+        )
+
+
+def measurements(grid_file: Path, seeds: int, pairs: int) -> Iterator[Measurement]:
+    """The rows of ``make bench``: the searches on the table, and the real tuner beside the grid's best.
+
+    The table is recorded into ``grid_file`` first if it is not there or comes from another machine.
+    """
+    grid = read_grid(grid_file) if grid_file.exists() else None
+    if grid is None or json.loads(grid.machine)["cpu"] != machine()["cpu"]:
+        print(f"recording the grid of {len(list(itertools.product(*axes().values())))} configurations", flush=True)
+        grid_file.parent.mkdir(parents=True, exist_ok=True)
+        record(grid_file)
+        grid = read_grid(grid_file)
+    size = f"{len(grid.cells)} configurations, {seeds} runs on their table"
+    for found in searches(grid, seeds):
+        is_ours = found.search == "tuner"
+        where = f"{found.search}, {'start drawn at random' if found.start == 'random' else 'default start'}"
+        yield Measurement(
+            f"{where}: within 3 % of the grid's best", "% of runs", (found.near_pct,), 90.0 if is_ours else None,
+            "at least", note=size,
+        )  # fmt: skip
+        if is_ours:
+            yield Measurement(f"{where}: most trials", "", (float(max(found.trials)),), MOST_TRIALS)
+            yield Measurement(f"{where}: longest time / exhaustive", "×", (max(found.shares),), MOST_TIME)
+            yield Measurement(f"{where}: worse than its start", "% of runs", (100 * found.worse / seeds,), 0.0)
+    ran = verified(grid, pairs)
+    what = f"{grid.model}, {pairs} pairs"
+    yield Measurement(
+        "TPOT of what the tuner found / of the grid's best", "×", ran.ratios, WITHIN, note=what, paired=True
+    )
+    yield Measurement("trials of the real tuner", "", (float(ran.trials),), MOST_TRIALS)
+    yield Measurement("time of the real tuner / exhaustive", "×", (ran.share,), MOST_TIME)
+
+
+class Verified(NamedTuple):
+    """The real tuner: TPOT of what it found / of the grid's best in pairs, its trials, its time / exhaustive."""
+
+    tuned: Tuned
+    ratios: tuple[float, ...]
+    trials: int
+    seconds: float
+    share: float
+
+
+def verified(grid: Grid, pairs: int) -> Verified:
+    """Run the real tuner, then what it found beside the grid's best in pairs whose order is swapped."""
     truth = Truth(grid, start(Path("table.gguf")))
     model = make_model(SHAPE)
     fixed = tuple(set(Profile.__struct_fields__) - set(grid.cells[0].keys) - {"n_batch"})
     began = time.monotonic()
     tuned = asyncio.run(_tune(Tune(1, start(model), AIM, fixed, MOST_TRIALS, fresh=True)))
     seconds = time.monotonic() - began
-    for trial in tuned.trials:
-        print(_line(trial))
     best = msgspec.structs.replace(start(model), **dict(truth.best))
-    sides: tuple[list[float], list[float]] = ([], [])
     with EngineProcess() as engine:
         engine.hello()
         former: Profile | None = None
-        for _ in range(pairs):
-            for side, profile in enumerate((best, tuned.best.profile)):
-                change = "process" if former is None else change_class(former, profile)[0]
-                if change != "none":
-                    assert isinstance(engine.try_load(profile, change), Loaded)
-                former = profile
-                measure(engine, 8)
-                sides[side].append(measure(engine, AIM.n_output).tpot_ms or 0.0)
-    ratio = paired_ratio(sides[1], sides[0])
-    assert ratio is not None
-    print(f"found {tuned.best.profile.threads=} {tuned.best.profile.n_ubatch=} {tuned.best.profile.flash_attention=}")
-    print(f"gain over the start {tuned.gain:.3f} ({tuned.low:.3f} to {tuned.high:.3f})")
-    medians = statistics.median(sides[1]) / statistics.median(sides[0])
+
+        def tpot(profile: Profile) -> float:
+            nonlocal former
+            change = "process" if former is None else change_class(former, profile)[0]
+            if change != "none":
+                assert isinstance(engine.try_load(profile, change), Loaded)
+            former = profile
+            measure(engine, 8)
+            return measure(engine, AIM.n_output).tpot_ms or 0.0
+
+        ratios = in_turns(lambda: tpot(tuned.best.profile), lambda: tpot(best), pairs)
+    return Verified(tuned, tuple(ratios), len(tuned.trials) - 1, seconds, seconds / truth.exhaustive_s)
+
+
+def verify(grid: Grid, pairs: int) -> None:
+    """What the real tuner does, trial by trial, and what it is worth."""
+    ran = verified(grid, pairs)
+    for trial in ran.tuned.trials:
+        print(_line(trial))
+    found = ran.tuned.best.profile
+    print(f"found {found.threads=} {found.n_ubatch=} {found.flash_attention=} {found.load_mode=}")
+    print(f"gain over the start {ran.tuned.gain:.3f} ({ran.tuned.low:.3f} to {ran.tuned.high:.3f})")
+    low, high = median_interval(ran.ratios)
     print(
-        f"TPOT of what was found / of the grid's best: of the medians {medians:.3f}, "
-        f"mean of pairs {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}), {pairs} pairs"
+        f"TPOT of what was found / of the grid's best: {statistics.median(ran.ratios):.3f} ({low:.3f} to {high:.3f}), "
+        f"{pairs} pairs"
     )
-    share = seconds / truth.exhaustive_s
-    print(f"{len(tuned.trials) - 1} trials, {seconds:.0f} s of {truth.exhaustive_s:.0f} s = {share:.2f}")
+    print(f"{ran.trials} trials, {ran.seconds:.0f} s = {ran.share:.2f} of the exhaustive time")
 
 
 def _line(trial: Trial) -> str:

@@ -11,12 +11,19 @@ from pagewise.app.figures import duration
 from pagewise.app.visible import visible_line
 from pagewise.bench.formats import as_csv, as_markdown, as_records, table
 from pagewise.bench.workload import context_for, workload
-from pagewise.commands.job import ask_host
+from pagewise.commands.job import FAILED, ask_host
 from pagewise.commands.output import as_json
+from pagewise.commands.problem import report
 from pagewise.jobs.bench import Bench, Benched
+from pagewise.messages import Failure
 from pagewise.settings import Profile
 
 Format = Literal["table", "json", "markdown", "csv"]
+_NOTHING = Failure(
+    "There is nothing to measure",
+    "Prompts and outputs are all of 0 tokens, or no depth is given.",
+    "Give a length above 0: -p 512 -n 128.",
+)
 
 
 def run(
@@ -30,13 +37,19 @@ def run(
 ) -> int:
     """Measure, write the result to standard output, and return the exit status."""
     tests = workload(prompts, outputs, depths)
+    if not tests:
+        report(_NOTHING)
+        return FAILED
     needed = context_for(tests)
     fitted = tuple(_with_room(profile, needed) for profile in profiles)
     answer = ask_host(lambda id: Bench(id, fitted, tests, repetitions, cold), Benched)
     if isinstance(answer, int):
         return answer
     sys.stdout.write(_written(answer, format))
-    return 0
+    if format in ("json", "csv"):
+        for note in answer.notes:
+            print(f"! {visible_line(note)}", file=sys.stderr)
+    return 0 if len(answer.rows) == len(profiles) * len(tests) else FAILED
 
 
 def _with_room(profile: Profile, needed: int) -> Profile:
@@ -52,6 +65,10 @@ def _written(result: Benched, format: Format) -> str:
     if format == "markdown":
         return as_markdown(result)
     return _table(result)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" + "s" * (count != 1)
 
 
 def _table(result: Benched) -> str:
@@ -73,8 +90,8 @@ def _table(result: Benched) -> str:
         lines.append(
             f"{visible_line(model.profile.name)}: loaded in {duration(model.load_ms)}"
             + (f", {duration(cold)} from disk to the first token" if cold is not None else "")
-            + f"; {model.threads} threads, {model.threads_batch} for prefill, batch {model.n_batch}/{model.n_ubatch}, "
-            f"KV {model.profile.cache_type_k}/{model.profile.cache_type_v}, "
+            + f"; {_threads(model.threads)}, {model.threads_batch} for prefill, "
+            f"batch {model.n_batch}/{model.n_ubatch}, KV {model.profile.cache_type_k}/{model.profile.cache_type_v}, "
             f"flash attention {'on' if model.flash_attention else 'off'}, {model.offloaded_layers} layers on GPU"
         )
     lines.append(f"{visible_line(result.cpu)}; llama.cpp {visible_line(result.llama_cpp)}")

@@ -39,12 +39,15 @@ class BenchModel(Struct, frozen=True):
     quant: str
     n_params: int
     file_bytes: int
+    weight_bytes: int
+    """All tensors of the file, without header and vocabulary."""
     n_ctx: int
     n_batch: int
     n_ubatch: int
     threads: int
     threads_batch: int
     flash_attention: bool
+    repacked: bool
     offloaded_layers: int
     buffers: tuple[BufferBytes, ...]
     load_ms: float
@@ -64,10 +67,12 @@ class BenchRow(Struct, frozen=True):
     """Cores that other programs kept busy meanwhile; None where it cannot be read."""
     discarded: int = 0
     """Samples thrown away because the machine had drifted by more than 10 %."""
+    began_at: float = 0.0
+    """Of the samples that were kept, in seconds since 1970."""
 
 
 class Benched(JobAnswer, frozen=True, tag=True):
-    """All that Bench ``id`` measured, in the order that was asked for."""
+    """All that Bench ``id`` measured, in the order that was asked for. A profile that failed has not all its rows."""
 
     models: tuple[BenchModel, ...]
     rows: tuple[BenchRow, ...]
@@ -76,3 +81,5 @@ class Benched(JobAnswer, frozen=True, tag=True):
     devices: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What makes figures less sure, in sentences for the person."""
+    in_turns: bool = False
+    """Whether each repetition went round the profiles: then samples of the same place make pairs."""

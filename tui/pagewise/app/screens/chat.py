@@ -14,6 +14,7 @@ from textual.screen import Screen
 from pagewise.app.actions import ACTIONS
 from pagewise.app.announcements import BoxSampled, EntriesChanged, GivenBack, ReadoutChanged, StateChanged, SwitchFailed
 from pagewise.app.entries import Question
+from pagewise.app.pace import seconds_apart
 from pagewise.app.profiles.outside import KEY, LOOK_S, OutsideEdits
 from pagewise.app.screens.sheet import Sheet
 from pagewise.app.session import Session
@@ -34,12 +35,6 @@ if TYPE_CHECKING:
     from pagewise.jobs.quantize import Quantized
     from pagewise.profiles.files import ProfileSet
     from pagewise.settings import Profile
-
-DRAWS_PER_SECOND = 8
-"""How often what streams is drawn at most."""
-_SLOWDOWN = 6
-"""Where drawing takes long, there is at least so much time between two draws as a multiple of it, up to a limit."""
-_SLOWEST_S = 0.5
 
 _KEYS: list[Key] = [
     ("⏎", "send"),
@@ -153,7 +148,8 @@ class ChatScreen(Screen[None]):
                 return
             self._drawing.stop()
         now = perf_counter()
-        apart = max(1 / DRAWS_PER_SECOND, min(_SLOWDOWN * self._draw_cost, _SLOWEST_S))
+        snapshot = self.session.readout.snapshot
+        apart = seconds_apart(self._draw_cost, snapshot.memory.cpu_pct if snapshot is not None else None)
         wait = 0.0 if first else apart - (now - self._last_draw)
         if wait <= 0:
             self._draw_conversation()
@@ -249,10 +245,19 @@ class ChatScreen(Screen[None]):
         """Look for better settings in the engine that runs; what is found can be used or saved."""
         from pagewise.app.screens.tune import TuneScreen
         from pagewise.app.tuning.asked import saver, tune_of
+        from pagewise.app.tuning.telling import told
 
         session = self.session
-        if session.profile is None or session.model is None:
-            self.query_one(Keys).flash("There is no model to tune: F2 chooses a profile")
+        if session.load is not None:
+            self._flash("A load is under way: tune when it is over.")
+            return
+        if session.profile is None or session.model is None or session.engine == "released":
+            released = session.engine == "released"
+            self._flash(
+                "The memory is given back: the next message loads the model, then F6 tunes it."
+                if released
+                else "There is no model to tune: F2 chooses a profile."
+            )
             return
         make = tune_of(session.profile)
         screen = TuneScreen(
@@ -260,6 +265,8 @@ class ChatScreen(Screen[None]):
         )
 
         def use(found: Profile | None) -> None:
+            if screen.tuning is not None:
+                session.say(told(screen.tuning, found is not None, screen.saved))
             if found is not None:
                 session.switch(found)
 

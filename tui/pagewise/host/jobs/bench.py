@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from pagewise.bench.anchor import Anchor
 from pagewise.bench.formats import title
-from pagewise.host.jobs.job import Job
+from pagewise.host.jobs.job import Job, JobError
 from pagewise.host.jobs.yardstick import Yardstick, drop_from_cache
+from pagewise.host.slot import EngineDied
 from pagewise.instruments.devices import DevicesInstrument
 from pagewise.instruments.other_load import OtherLoad
+from pagewise.instruments.pagecache import PAGE, choose
 from pagewise.instruments.processor import processor_name
 from pagewise.jobs.bench import Bench, Benched, BenchModel, BenchRow, BenchTest
 from pagewise.jobs.measure import Measured
-from pagewise.messages import EngineHello, Loaded, ModelInfo
+from pagewise.messages import EngineHello, Loaded
 from pagewise.models.gguf import read_header
-from pagewise.models.split import part_paths
+from pagewise.models.split import part_paths, read_parts
 from pagewise.settings import Profile
 
 _ANCHOR_TOKENS = 8
@@ -30,10 +34,13 @@ _WAIT_ANCHORS = 50
 """A machine is given so many times as long as the anchor takes to come back, and no more than that."""
 _BUSY_CORES = 0.25
 """Other programs that keep more than this busy are named."""
+_STILL_CACHED = 0.05
+"""A start with more of the file than this in RAM is not a cold one."""
 
 
 async def run(command: Bench, job: Job) -> None:
-    """Measure all tests on all profiles; a profile that cannot be loaded ends the job with its reason."""
+    """Measure all tests on all profiles. A profile that fails ends the job with its reason, or where others have been
+    measured already, becomes a note beside them."""
     bench = _Bench(command, job)
     await bench.run()
     job.send(bench.answer())
@@ -47,40 +54,56 @@ class _Bench:
         self._rows: list[BenchRow] = []
         self._notes: list[str] = []
         self._hello: EngineHello | None = None
+        self._together = False
         self._done = 0
         self._total = len(command.profiles) * len(command.tests) * command.repetitions
 
     async def run(self) -> None:
         """Profiles that fit into memory together are measured in turns, the others one after the other."""
         profiles = self._command.profiles
-        together = len(profiles) > 1 and _fit_together(profiles)
-        if len(profiles) > 1 and not together:
+        self._together = len(profiles) > 1 and _fit_together(profiles)
+        if len(profiles) > 1 and not self._together:
             self._notes.append(
                 "The profiles were measured one after the other, because they do not fit into memory together or use "
                 "a device: a machine that changes its speed in between changes their ratio."
             )
-        groups = [profiles] if together else [(profile,) for profile in profiles]
+        groups = [profiles] if self._together else [(profile,) for profile in profiles]
         for group in groups:
-            async with AsyncExitStack() as stack:
-                yardsticks = [await stack.enter_async_context(Yardstick(self._job)) for _ in group]
-                first = len(self._models)
-                for profile, yardstick in zip(group, yardsticks, strict=True):
-                    self._models.append(await self._loaded(profile, yardstick))
-                await self._measure(first, yardsticks)
+            first = len(self._models)
+            try:
+                await self._group(group)
+            except (JobError, EngineDied) as error:
+                if not self._rows or (isinstance(error, JobError) and error.cancelled):
+                    raise
+                if not any(row.model == first for row in self._rows):
+                    del self._models[first:]
+                what = f"{error.failure.what}. {error.failure.why}"
+                self._notes.append(f"{group[0].name} could not be measured to its end: {what} {error.failure.next}")
         # In the order that was asked for: all tests of a profile together.
         self._rows.sort(key=lambda row: (row.model, self._command.tests.index(row.test)))
 
-    async def _loaded(self, profile: Profile, yardstick: Yardstick) -> BenchModel:
+    async def _group(self, group: tuple[Profile, ...]) -> None:
+        # Before another engine holds the same file: what is mapped stays in RAM.
+        colds = [await self._cold(profile) if self._command.cold else None for profile in group]
+        async with AsyncExitStack() as stack:
+            yardsticks = [await stack.enter_async_context(Yardstick(self._job)) for _ in group]
+            first = len(self._models)
+            for profile, yardstick, cold in zip(group, yardsticks, colds, strict=True):
+                self._models.append(await self._loaded(profile, yardstick, cold))
+            await self._measure(first, yardsticks)
+
+    async def _loaded(self, profile: Profile, yardstick: Yardstick, cold: float | None) -> BenchModel:
         loaded = await yardstick.load(profile)
         assert loaded is not None
         self._hello = yardstick.hello
-        cold = None
-        if self._command.cold:
-            await yardstick.clear()
-            cold = await self._cold(profile, loaded.model)
-            loaded = await yardstick.load(profile)
-            assert loaded is not None
-        return _described(loaded, cold)
+        longest = max(self._command.tests, key=_tokens)
+        if _tokens(longest) > loaded.model.n_ctx:
+            raise JobError(
+                f"{title(longest)} does not fit into the context of {profile.name}",
+                f"It takes {_tokens(longest):,} tokens; this model has room for {loaded.model.n_ctx:,}.",
+                "Measure fewer tokens (-p, -n, -d), or a model that was trained for more.",
+            )
+        return await asyncio.to_thread(_described, loaded, cold)
 
     def answer(self) -> Benched:
         """What was measured."""
@@ -92,13 +115,25 @@ class _Bench:
             processor_name(),
             self._hello.devices if self._hello else (),
             tuple(self._notes),
+            self._together,
         )
 
-    async def _cold(self, profile: Profile, model: ModelInfo) -> float:
-        """ms from the begin of a load from disk to the first token."""
+    async def _cold(self, profile: Profile) -> float | None:
+        """ms from the begin of a load from disk to the first token; None, and a note, where RAM keeps the file."""
         self._job.progress(f"{profile.name}, cold", 0, 1)
-        for part in part_paths(read_header(Path(model.path))):
+        async with Yardstick(self._job) as yardstick:
+            loaded = await yardstick.load(profile)
+        assert loaded is not None
+        parts = part_paths(read_header(Path(loaded.model.path)))
+        for part in parts:
             await asyncio.to_thread(drop_from_cache, part)
+        kept = await asyncio.to_thread(_share_in_ram, parts)
+        if kept > _STILL_CACHED:
+            self._notes.append(
+                f"{profile.name}: no cold start, because {kept:.0%} of its file cannot be dropped from RAM: another "
+                "program has it mapped, or the file system keeps it. End that program and measure again."
+            )
+            return None
         async with Yardstick(self._job) as yardstick:
             loaded = await yardstick.load(profile)
             assert loaded is not None
@@ -116,6 +151,7 @@ class _Bench:
             discarded, drift = 0, 0.0
             for attempt in range(_MOST_WAITS + 1):
                 samples: list[list[Measured]] = [[] for _ in yardsticks]
+                began_at = time.time()
                 for repetition in range(self._command.repetitions):
                     for yardstick, kept in zip(yardsticks, samples, strict=True):
                         name = yardstick.profile.name if yardstick.profile is not None else ""
@@ -131,7 +167,7 @@ class _Bench:
             self._done += self._command.repetitions * len(yardsticks)
             cores = load.cores()
             for place, kept in enumerate(samples):
-                self._rows.append(BenchRow(first + place, test, tuple(kept), drift, cores, discarded))
+                self._rows.append(BenchRow(first + place, test, tuple(kept), drift, cores, discarded, began_at))
             self._judge(test, drift, cores, holds=anchor.holds(drift))
 
     async def _anchored(self, yardstick: Yardstick) -> list[float]:
@@ -158,11 +194,33 @@ def _fit_together(profiles: tuple[Profile, ...]) -> bool:
     )
 
 
+def _tokens(test: BenchTest) -> int:
+    return test.depth + test.n_prompt + test.n_output
+
+
+def _share_in_ram(parts: tuple[Path, ...]) -> float:
+    """How much of these files the page cache holds; 0 where nobody can tell."""
+    held = total = 0
+    for part in parts:
+        size = part.stat().st_size
+        way, _ = choose(part, None)
+        if way is None:
+            return 0.0
+        try:
+            held += way.pages(0, size).present
+        finally:
+            way.close()
+        total += -(-size // PAGE)
+    return held / max(1, total)
+
+
 def _described(loaded: Loaded, cold_ms: float | None) -> BenchModel:
     model = loaded.model
-    same = {
-        field: getattr(model, field)
-        for field in BenchModel.__struct_fields__
-        if field not in ("profile", "cold_first_token_ms", "load_ms")
+    own: dict[str, Any] = {
+        "profile": loaded.profile,
+        "load_ms": loaded.total_ms,
+        "cold_first_token_ms": cold_ms,
+        "weight_bytes": sum(tensor.bytes for part in read_parts(Path(model.path)) for tensor in part.tensors),
     }
-    return BenchModel(profile=loaded.profile, load_ms=loaded.total_ms, cold_first_token_ms=cold_ms, **same)
+    same = {field: getattr(model, field) for field in BenchModel.__struct_fields__ if field not in own}
+    return BenchModel(**own, **same)
