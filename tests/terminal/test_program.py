@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,19 @@ def test_a_signal_ends_it_in_good_order(chat: Session, signal_number: int) -> No
     family = psutil.Process(chat.process.pid).children(recursive=True)
     os.kill(chat.process.pid, signal_number)
     chat.wait_end()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert chat.terminal_restored()
+
+
+def test_a_closing_terminal_that_also_sends_sigcont_does_not_hold_it(chat: Session) -> None:
+    family = psutil.Process(chat.process.pid).children(recursive=True)
+    os.kill(chat.process.pid, signal.SIGHUP)
+    until = time.monotonic() + 30
+    while chat.process.poll() is None and time.monotonic() < until:
+        chat.process.send_signal(signal.SIGCONT)
+        time.sleep(0.005)
+    assert chat.process.poll() is not None, "it waits for ever"
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive
     assert chat.terminal_restored()

@@ -99,6 +99,15 @@ class TerminalDriver(LinuxDriver):
         if screen is not None:
             self._file = cast(Any, PatientFile(screen))
 
+    def _sigcont_application(self, *_: object) -> None:
+        """Resume what was suspended, and nothing else.
+
+        A terminal that closes sends SIGCONT right after SIGHUP, in the middle of the clean-up: Textual's handler would
+        start a thread while one is being joined, and wait for ever.
+        """
+        if self._must_signal_resume:
+            super()._sigcont_application()
+
     def run_input_thread(self) -> None:
         """Wait for input and pass on what it means, until told to end or the terminal is gone."""
         parser = XTermParser(self._debug)
