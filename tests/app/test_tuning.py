@@ -5,11 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from pagewise.app.spans import plain, width_of
-from pagewise.app.tuning.drawing import draw_head, draw_plot, draw_result, draw_state, draw_trial, draw_trial_detail
+from pagewise.app.tuning.drawing import draw_head, draw_result, draw_state, draw_trial, draw_trial_detail
 from pagewise.app.tuning.found import found_profile, keys_of
+from pagewise.app.tuning.plot import draw_plot
 from pagewise.app.tuning.state import Tuning
 from pagewise.jobs.base import JobFailed, JobProgress
-from pagewise.jobs.tune import FixKey, TakeBest, Trial, TrialEnded, Tune, Tuned
+from pagewise.jobs.tune import Aim, FixKey, TakeBest, Trial, TrialEnded, Tune, Tuned
 from pagewise.messages import Command, Failure
 from pagewise.settings import Profile, Sampling
 
@@ -92,15 +93,23 @@ def test_a_failure_is_told_with_what_to_do() -> None:
 
 def test_wishes_go_to_the_job_once() -> None:
     made, sent = tuning()
-    made.news(JobProgress(4, "measure", 1, 2))
+    made.news(JobProgress(4, "load mine", 1, 2))
     made.fix("threads")
     made.fix("threads")
     made.take_best()
     assert sent == [FixKey(4, "threads"), TakeBest(4)]
-    assert made.phase == "measure 50 %"
+    assert made.phase == "load mine 50 %"
 
 
 def test_what_was_found_keeps_what_is_the_persons_own() -> None:
     found = found_profile(START, trial(1, "better", 16.0, 1, threads=4).profile)
     assert found.threads == 4 and found.n_ctx == 4096 and found.probe_every == 16
     assert keys_of(found) == {"threads": 4, "sampling.temperature": 0.3}
+
+
+def test_where_the_depth_comes_from_is_on_the_screen() -> None:
+    aim = Aim(depth=2310, depth_from="the median of the last 41 replies of this model")
+    asked = Tuning(Tune(4, START, aim), lambda command: None, lambda: None)
+    assert "the median of the last 41 replies" in text(draw_state(asked, 76))
+    in_place = Tuning(Tune(4, START, aim, in_place=True), lambda command: None, lambda: None)
+    assert "median" not in text(draw_state(in_place, 76))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 from llama_cpp import llama_cpp
@@ -15,6 +16,7 @@ from tests.engine.harness import profile
 from tests.synthetic import make_model
 
 from pagewise.engine.carried import CarriedCache, Made
+from pagewise.engine.failures import Failed
 from pagewise.engine.llamacpp import library
 from pagewise.engine.llamacpp.adapters import Adapters
 from pagewise.engine.llamacpp.context import Context
@@ -89,13 +91,59 @@ def test_the_next_token_agrees_with_the_unswitched_one(
     assert expected.argmax() == found.argmax() or first - second < 0.05
 
 
-def test_a_cache_without_flash_attention_is_refused_by_one_with_it(carried: CarriedCache) -> None:
-    with running(flash_attention="off") as before, running(flash_attention="on") as after:
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("first", ["on", "off"])
+def test_flash_attention_may_be_turned_on_and_off(carried: CarriedCache, architecture: str, first: str) -> None:
+    second = "off" if first == "on" else "on"
+    with running(architecture, flash_attention=first) as before:
+        before.sequence.prefill(PROMPT, lambda _done: None)
+        assert before.put_aside(carried) == ""
+        whole = state_of(carried)
+        expected = next_token(before)
+    with running(architecture, flash_attention=second) as other:
+        assert other.take_up(carried) == (len(PROMPT), "")
+        assert other.put_aside(carried) == ""
+        found = next_token(other)
+    assert float((np.exp(expected) * (expected - found)).sum()) < 1e-3
+    with running(architecture, flash_attention=first) as again:
+        assert again.take_up(carried) == (len(PROMPT), "")
+        assert again.put_aside(carried) == ""
+        assert state_of(carried) == whole, "what comes back is what was there, bit for bit"
+        assert np.array_equal(next_token(again), expected)
+
+
+def state_of(carried: CarriedCache) -> bytes:
+    stored = carried.stored()
+    assert stored is not None
+    return bytes(carried.part(*stored.state))
+
+
+def test_a_state_of_more_than_caches_is_refused_with_flash_attention_turned(carried: CarriedCache) -> None:
+    with running("lfm2", flash_attention="off") as before, running("lfm2", flash_attention="on") as after:
         before.sequence.prefill(PROMPT, lambda _done: None)
         assert before.put_aside(carried) == ""
         tokens, note = after.take_up(carried)
         assert tokens == 0 and "flash attention" in note
         assert after.sequence.ids == [] and after.sequence.used == 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "keys"),
+    [("lfm2", {"flash_attention": "off"}), ("llama", {"n_ctx": 256}), ("llama", {"cache_type_k": "q8_0"})],
+    ids=str,
+)
+def test_a_context_that_the_cache_could_not_follow_into_is_not_made_where_it_must(
+    carried: CarriedCache, architecture: str, keys: dict[str, Any]
+) -> None:
+    ids = [*PROMPT, *PROMPT]
+    with running(architecture, flash_attention="on", n_ctx=1024) as one:
+        one.sequence.prefill(ids, lambda _done: None)
+        former = one.context
+        wanted = msgspec.structs.replace(one.profile, **keys)
+        with pytest.raises(Failed, match="KV cache"):
+            one.new_context(wanted, ctypes.create_string_buffer(2), carried, must_carry=True)
+        assert one.context is former and one.usable and one.sequence.ids == ids
+        assert carried.stored() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 10_000, b"pwkv" + b"\xff" * 10_000, b"pwkv" + bytes(10_000)])

@@ -102,7 +102,8 @@ def test_a_file_that_another_program_holds_is_left_to_the_kernel_and_it_is_said(
         ours = engine.generate("hello").ids
         other.stdin.close()
     notices = [event.failure for event in engine.seen if type(event).__name__ == "Notice"]
-    assert any("cannot be streamed" in failure.what for failure in notices)
+    said = next(failure for failure in notices if "cannot be streamed" in failure.what)
+    assert "another program" in said.why and "End the program" in said.next
     engine.load(profile(model, placement="off"))
     assert engine.generate("hello").ids == ours
 

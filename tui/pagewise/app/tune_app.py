@@ -13,6 +13,7 @@ from pagewise.app.jobs import AskedJobs
 from pagewise.app.screens.tune import TuneScreen
 from pagewise.app.standalone import StandaloneApp
 from pagewise.app.tuning.asked import saver
+from pagewise.app.tuning.state import Tuning
 from pagewise.jobs.tune import Tune, Tuned
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ class TuneApp(StandaloneApp):
         self._screen = TuneScreen(self._jobs, self._jobs.tell, make, saver(self), model=model, may_use=False)
 
     @property
+    def tuning(self) -> Tuning | None:
+        """How far it has come."""
+        return self._screen.tuning
+
+    @property
     def found(self) -> Tuned | None:
         """The result, if it came to one."""
-        return self._screen.tuning.result if self._screen.tuning is not None else None
+        return self.tuning.result if self.tuning is not None else None
 
     def get_default_screen(self) -> Screen[Any]:
         """Nothing: the sheet lies over it."""

@@ -10,6 +10,10 @@ from pagewise.placement.readers import Readers
 from pagewise.placement.streamer import Streamer
 
 
+class HeldElsewhere(OSError):
+    """Pages of the file are not ours alone."""
+
+
 class InHand:
     """One model in hand. ``close`` it before the model is freed."""
 
@@ -27,7 +31,7 @@ class InHand:
                 self._files[part].rows_only(start, end)
             block = next((block for block in layers.blocks if not block.pinned), layers.blocks[0])
             if not self._files[block.part].gives_back(block.start, block.end):
-                raise OSError(0, "what is dropped of the file stays in memory; another program may have it mapped")
+                raise HeldElsewhere("What is dropped of the file stays in memory: another program may have it mapped")
         except OSError:
             self._close_files()
             raise

@@ -84,11 +84,14 @@ class Loader:
         """What ``profile`` would take. Raises Failed and Cancelled."""
         return self._planner.plan(profile, self.running)
 
-    def load(self, id: int, profile: Profile, change: ChangeClass) -> Failure | None:
-        """Put ``profile`` in force and send Loaded or LoadFailed. The failure, if there is one."""
+    def load(self, id: int, profile: Profile, change: ChangeClass, *, must_carry: bool = False) -> Failure | None:
+        """Put ``profile`` in force and send Loaded or LoadFailed. The failure, if there is one.
+
+        ``must_carry``: not for the price of the KV cache, if only the context changes.
+        """
         began = time.perf_counter()
         try:
-            info, really, kv = self._change(id, profile, change)
+            info, really, kv = self._change(id, profile, change, must_carry)
         except Failed as error:
             self._events.send(LoadFailed(id, error.failure, restored=self._in_force))
             return error.failure
@@ -142,7 +145,9 @@ class Loader:
     def _in_force(self) -> str | None:
         return self.running.profile.name if self.running is not None else None
 
-    def _change(self, id: int, profile: Profile, change: ChangeClass) -> tuple[ModelInfo, ChangeClass, Carried]:
+    def _change(
+        self, id: int, profile: Profile, change: ChangeClass, must_carry: bool
+    ) -> tuple[ModelInfo, ChangeClass, Carried]:
         running = self.running
         if running is None or change in ("model", "process"):
             really: ChangeClass = "process" if change == "process" else "model"
@@ -159,7 +164,7 @@ class Loader:
             check_context(running.model.file, placed, sizes, available_bytes() + held)
         self._progress(id, "context", 0, 0)
         try:
-            kv = running.new_context(profile, self._interrupt.flag, self._carried)
+            kv = running.new_context(profile, self._interrupt.flag, self._carried, must_carry=must_carry)
         except Failed:
             if not running.usable:
                 self._free()

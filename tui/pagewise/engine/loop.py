@@ -115,9 +115,9 @@ class _Engine:
         match arrived.command:
             case Hello():
                 self._hello()
-            case Load(id=id, profile=profile, change=change):
+            case Load(id=id, profile=profile, change=change, must_carry=must_carry):
                 self._interrupt.begin(id)
-                self._loader.load(id, profile, change)
+                self._loader.load(id, profile, change, must_carry=must_carry)
                 self._interrupt.end()
             case Unload(id=id, profile=profile):
                 self._interrupt.begin(id)

@@ -64,8 +64,8 @@ class Loads:
         """The load in hand."""
         self._last: asyncio.Task[None] | None = None
         self._jobs: set[asyncio.Task[None]] = set()
-        self._on_wanted: Callable[[], None] | None = None
-        """Tells who has borrowed the engine that it is wanted."""
+        self._borrowers: list[Callable[[], None]] = []
+        """Tell those who have borrowed the engine, or wait for it, that it is wanted."""
         self._losses = 0
         self._ready_at = 0.0
         slot.on_parked_lost = self.on_parked_lost
@@ -93,8 +93,7 @@ class Loads:
     def begin(self, wanted: Load) -> None:
         """Bring ``wanted`` in force; loads that are under way give way to it, and a reply too unless it can go on."""
         self._losses = 0
-        if self._on_wanted is not None:
-            self._on_wanted()
+        self._tell_borrowers()
         for former in (*self._asked, self._change):
             if former is not None:
                 former.replaced = True
@@ -110,8 +109,7 @@ class Loads:
 
         Asked for, models that are kept go as well.
         """
-        if self._on_wanted is not None:
-            self._on_wanted()
+        self._tell_borrowers()
         self._queue(self._release(why))
 
     def let_go(self, kept: KeptModel, why: str) -> None:
@@ -127,8 +125,7 @@ class Loads:
     def engine_for_turn(self) -> Engine | None:
         """The engine if it can take a turn now. If there is none, one is brought up or what waits is refused."""
         if self._jobs:
-            if self._on_wanted is not None:
-                self._on_wanted()
+            self._tell_borrowers()
             return None
         if self._slot.engine is not None and self._turns.model is not None:
             return self._slot.engine
@@ -154,15 +151,22 @@ class Loads:
             await over.wait()
 
         self._queue(hold())
+        self._borrowers.append(on_wanted)
         try:
             await given
-            self._on_wanted = on_wanted
             self._slot.is_lent = True
             yield self.in_force
         finally:
-            self._on_wanted = None
+            self._borrowers.remove(on_wanted)
             self._slot.is_lent = False
+            if self._slot.engine is None and self._turns.model is not None and self._slot.death is not None:
+                # It ended over a load of the borrower's, of which on_lost is not told.
+                self._lost(self._slot.death)
             over.set()
+
+    def _tell_borrowers(self) -> None:
+        for tell in self._borrowers:
+            tell()
 
     def on_turn_finished(self) -> None:
         """A turn has come to its end: the engine is not one that ends each time it is used."""
@@ -170,10 +174,12 @@ class Loads:
 
     def on_lost(self, engine: Engine) -> None:
         """The engine has ended by itself, outside of a load."""
-        death = EngineDied(
-            lost_failure(engine, "while it wrote a reply" if self._turns.now else "while it had nothing to do"),
-            engine.end,
-        )
+        doing = "while it wrote a reply" if self._turns.now else "while it had nothing to do"
+        if self._slot.is_lent:
+            doing = "while it measured"
+        self._lost(EngineDied(lost_failure(engine, doing), engine.end))
+
+    def _lost(self, death: EngineDied) -> None:
         self._turns.model = None
         self._turns.lose(death.failure)
         if time.monotonic() - self._ready_at > _STEADY_S:

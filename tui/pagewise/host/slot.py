@@ -101,6 +101,11 @@ class EngineSlot:
         """Set once the read progress of the load in hand is no longer to be told."""
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def death(self) -> EngineDied | None:
+        """How the last engine that ended by itself did; None once another load was begun."""
+        return self._death
+
     def set_state(self, state: EngineState, profile: str | None, why: str = "") -> None:
         """Say so to the app where it is news. ``why``: what the person should know of it."""
         self.state = state
@@ -140,8 +145,11 @@ class EngineSlot:
                     )
                 )
 
-    async def load(self, id: int, profile: Profile, change: ChangeClass) -> Loaded:
-        """Have the engine load ``profile``. Raises LoadRefused if it says no, EngineDied if it ends over it."""
+    async def load(self, id: int, profile: Profile, change: ChangeClass, *, must_carry: bool = False) -> Loaded:
+        """Have the engine load ``profile``. Raises LoadRefused if it says no, EngineDied if it ends over it.
+
+        ``must_carry``: it is to say no where the KV cache could not come along.
+        """
         engine = self.engine
         if engine is None:
             raise self._death or EngineDied(_NO_ENGINE)
@@ -151,7 +159,7 @@ class EngineSlot:
             if change in ("model", "process"):
                 self.model = None
             answer = self._expect()
-            engine.send(Load(id, profile, change))
+            engine.send(Load(id, profile, change, must_carry))
             if change in ("model", "process") and path is not None:
                 self._sampler.look_at(engine.pid, path)
                 self._reading = asyncio.Event()

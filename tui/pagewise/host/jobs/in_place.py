@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from pagewise.host.jobs.job import Job
 from pagewise.host.jobs.yardstick import Refused
 from pagewise.host.slot import EngineDied, LoadRefused
+from pagewise.host.supervise import Engine
+from pagewise.host.watchdog import Limits
 from pagewise.jobs.base import JobAnswer, JobFailed
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.measure import Measure, Measured
 from pagewise.jobs.plan import MemoryPlan
-from pagewise.messages import Failure, Loaded, ModelInfo, Stop
+from pagewise.messages import ChangeClass, Failure, Loaded, ModelInfo, Stop
 from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
 
+T = TypeVar("T")
 _LOOK_S = 0.5
-_GONE = Failure("The engine has ended", "It ended in the middle of a measurement.", "Send a message to start it again.")
+_GONE = Failure(
+    "The engine has ended",
+    "It ended in the middle of a measurement.",
+    "It is started again and the conversation goes on; F6 begins anew.",
+)
 
 
 class InPlace:
@@ -27,17 +36,24 @@ class InPlace:
         self.model: ModelInfo | None = model
         self._job = job
         self._begun_with = in_force
+        self._stop_s = Limits().stop
 
     async def load(self, profile: Profile) -> Loaded | None:
-        """Bring it in force; None where nothing is to be done. Raises Refused and EngineDied."""
+        """Bring it in force; None where nothing is to be done. Raises Refused and EngineDied.
+
+        A cancellation is raised once it is in force or refused: else ``restore`` could not know what is.
+        """
         assert self.profile is not None
         change = change_class(self.profile, profile)[0]
         if change == "none":
             return None
         if change not in ("live", "context"):
             raise Refused(Failure("This needs a load", "The conversation's model stays.", "Run `pagewise tune`."))
+        return await to_its_end(self._bring(profile, change))
+
+    async def _bring(self, profile: Profile, change: ChangeClass) -> Loaded:
         try:
-            loaded = await self._job.slot.load(self._job.id, profile, change)
+            loaded = await self._job.slot.load(self._job.id, profile, change, must_carry=True)
         except LoadRefused as error:
             raise Refused(error.failure) from error
         self.profile, self.model = profile, loaded.model
@@ -61,6 +77,7 @@ class InPlace:
             except asyncio.CancelledError:
                 # Somebody wants the engine: it must not measure to the end first.
                 engine.send(Stop(self._job.id))
+                await to_its_end(self._stopped(engine, answer))
                 raise
             if done:
                 said = answer.result()
@@ -72,7 +89,32 @@ class InPlace:
         assert isinstance(said, Measured)
         return said
 
+    async def _stopped(self, engine: Engine, answer: asyncio.Future[JobAnswer]) -> None:
+        """An engine that does not stop is ended: whoever wants it gets another one."""
+        waited = 0.0
+        while self._job.slot.engine is engine and not answer.done():
+            await asyncio.wait([answer], timeout=_LOOK_S)
+            waited += _LOOK_S
+            if waited > self._stop_s and not answer.done():
+                engine.refuse(f"It was asked to stop measuring and had not done so after {self._stop_s:g} seconds.")
+                return
+
     async def restore(self) -> None:
-        """What was in force before; if the engine is gone, the next message brings it back."""
+        """What was in force before; if the engine is gone, another one is started with it."""
         if self._job.slot.engine is not None:
             await self.load(self._begun_with)
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` comes to. However often this is cancelled meanwhile, that is raised when it is over."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        task.exception()
+        raise asyncio.CancelledError
+    return task.result()
