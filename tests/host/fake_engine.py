@@ -7,6 +7,12 @@ GGML_ASSERT and ends after three tokens).
 For a device, whose memory is kept in the file named by ``FAKE_DEVICE``: ``gib:N`` (takes so much of it, and refuses
 where there is no room), ``sticky`` (gives it back only with its process), ``robbed:N`` (somebody else takes so much of
 it right before it loads).
+For a measurement, which takes half as long with two threads: ``endless`` (ends only when it is stopped). For a load
+within a tune: ``falls`` (dies of a new context), ``lingers`` (takes a while for it, and says so in the file
+``FAKE_ENGINE_LOADS``, which has a line for each load).
+For a trial of the tuner: ``crashes:KEY=VALUE`` (a segmentation fault where the profile has that), ``resets:KEY=VALUE``
+(aborts as a driver's fault does), ``illegal:KEY=VALUE`` (lacks an instruction), all in the measurement, and
+``refuses:KEY=VALUE`` in the load.
 For its start: the file named by ``FAKE_ENGINE_DEAD``, where it exists, makes it end at once.
 """
 
@@ -23,6 +29,9 @@ from pathlib import Path
 import fake_device
 
 from pagewise import messages
+from pagewise.jobs.base import JobFailed
+from pagewise.jobs.measure import Measure, Measured
+from pagewise.jobs.plan import MakePlan
 from pagewise.messages import PROTOCOL, Command, Event, FrameReader, decode_command, encode
 from pagewise.readings import BufferBytes, LayerClock, LayerPlacement, TurnTiming
 from pagewise.settings import Profile
@@ -69,6 +78,10 @@ class FakeEngine:
                     self.unload(unload)
                 case messages.Generate() as request:
                     self.generate(request)
+                case Measure() as wanted:
+                    self.measure(wanted)
+                case MakePlan() as wanted_plan:
+                    self.send(JobFailed(wanted_plan.id, REFUSED))
                 case messages.Quit():
                     fake_device.change(ours=-self.holds)
                     os._exit(0)
@@ -91,6 +104,14 @@ class FakeEngine:
     def load(self, load: messages.Load) -> None:
         words = load.profile.description.split()
         failure = REFUSED
+        if loads := os.environ.get("FAKE_ENGINE_LOADS"):
+            with open(loads, "a") as file:
+                file.write(f"{load.change} {load.profile.n_ubatch}\n")
+        if load.change == "context" and "falls" in words:
+            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.pause()
+        if load.change == "context" and "lingers" in words:
+            time.sleep(0.5)
         held = self.profile.name if self.profile else None
         if load.change in ("model", "process"):
             self.send(messages.LoadProgress(load.id, "weights", 0, 100))
@@ -101,7 +122,7 @@ class FakeEngine:
             self.wait_for_stop(load.id)
             self.send(messages.LoadFailed(load.id, failure, cancelled=True, restored=held))
             return
-        if "refuses" in words:
+        if "refuses" in words or any(self.holds_of(word, "refuses", load.profile) for word in words):
             self.profile = None
             self.send(messages.LoadFailed(load.id, failure))
             return
@@ -122,6 +143,35 @@ class FakeEngine:
             self.holds += needs
         self.profile = load.profile
         self.send(messages.Loaded(load.id, load.profile, model(load.profile), load.change, 5.0))
+
+    def measure(self, wanted: Measure) -> None:
+        assert self.profile is not None
+        for word in self.profile.description.split():
+            self.perhaps_die(word, self.profile)
+        if "endless" in self.profile.description.split():
+            self.wait_for_stop(wanted.id)
+        if wanted.id in self.stopped:
+            self.send(JobFailed(wanted.id, REFUSED, cancelled=True))
+            return
+        step_ns = 2_000_000 // max(1, self.profile.threads)
+        prefill_ns, decode_ns = wanted.n_prompt * 100_000, (wanted.n_output - 1) * step_ns
+        self.send(Measured(wanted.id, prefill_ns, decode_ns, prefill_ns, wanted.n_prompt, wanted.n_output))
+
+    def holds_of(self, word: str, how: str, profile: Profile) -> bool:
+        """Whether ``word`` is such as ``how:KEY=VALUE``, and the profile has that."""
+        said, _, condition = word.partition(":")
+        key, _, value = condition.partition("=")
+        return said == how and bool(key) and str(getattr(profile, key)) == value
+
+    def perhaps_die(self, word: str, profile: Profile) -> None:
+        how = word.partition(":")[0]
+        if how not in ("crashes", "resets", "illegal") or not self.holds_of(word, how, profile):
+            return
+        if how == "resets":
+            os.write(2, b"CUDA error: unspecified launch failure\n")
+            os.abort()
+        os.kill(os.getpid(), signal.SIGSEGV if how == "crashes" else signal.SIGILL)
+        signal.pause()
 
     def generate(self, request: messages.Generate) -> None:
         assert self.profile is not None

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import ctypes
+import mmap
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.host.talk import Talk, children
 from tests.synthetic import make_model
 
 from pagewise.client import HostClient
-from pagewise.jobs.base import JobFailed
+from pagewise.jobs.base import JobFailed, JobProgress
 from pagewise.jobs.bench import Bench, Benched, BenchTest
 from pagewise.jobs.tune import Aim, FixKey, TakeBest, TrialEnded, Tune, Tuned
 from pagewise.messages import EngineStatus, Finished, Loaded, Stop
@@ -30,6 +36,24 @@ async def real(own_folders: None) -> AsyncIterator[Talk]:
         yield talk
 
 
+@contextmanager
+def locked_in_ram(path: Path) -> Iterator[None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    size = ctypes.c_size_t(path.stat().st_size)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        start = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, ctypes.c_long(0))
+    finally:
+        os.close(descriptor)
+    try:
+        if libc.mlock(ctypes.c_void_p(start), size):
+            pytest.skip(f"this user may not lock so much memory: {os.strerror(ctypes.get_errno())}")
+        yield
+    finally:
+        libc.munmap(ctypes.c_void_p(start), size)
+
+
 async def test_two_profiles_are_measured_side_by_side(real: Talk, plain: Profile) -> None:
     other = Profile(name="other", model=plain.model, n_ctx=512, threads=2)
     tests = (BenchTest("prefill", 64), BenchTest("decode", 0, 8), BenchTest("chat", 16, 4, 32))
@@ -41,11 +65,49 @@ async def test_two_profiles_are_measured_side_by_side(real: Talk, plain: Profile
     assert done.models[0].threads == 1 and done.models[1].threads == 2
 
 
-async def test_a_cold_start_is_told_apart(real: Talk, plain: Profile) -> None:
-    real.send(Bench(7, (plain,), (BenchTest("decode", 0, 4),), repetitions=1, cold=True))
+@pytest.fixture
+def alone(plain: Profile, tmp_path: Path) -> Profile:
+    """Of a file that no other program can have mapped."""
+    return msgspec.structs.replace(plain, model=shutil.copy(plain.model, tmp_path / "alone.gguf").as_posix())
+
+
+async def test_a_cold_start_is_told_apart(real: Talk, alone: Profile) -> None:
+    real.send(Bench(7, (alone,), (BenchTest("decode", 0, 4),), repetitions=1, cold=True))
     done = await real.wait(Benched)
     assert done.models[0].cold_first_token_ms is not None
     assert done.models[0].cold_first_token_ms > 0
+
+
+async def test_a_start_is_not_called_cold_while_the_file_cannot_leave_ram(real: Talk, plain: Profile) -> None:
+    with locked_in_ram(Path(plain.model)):
+        real.send(Bench(7, (plain,), (BenchTest("decode", 0, 4),), repetitions=1, cold=True))
+        done = await real.wait(Benched)
+    assert done.models[0].cold_first_token_ms is None
+    assert any("no cold start" in note for note in done.notes)
+
+
+async def test_two_profiles_of_one_file_both_start_cold(real: Talk, alone: Profile) -> None:
+    other = msgspec.structs.replace(alone, name="other")
+    real.send(Bench(7, (alone, other), (BenchTest("decode", 0, 4),), repetitions=1, cold=True))
+    done = await real.wait(Benched)
+    assert done.in_turns and all(model.cold_first_token_ms for model in done.models), done.notes
+
+
+async def test_a_profile_that_fails_costs_nothing_that_was_measured(real: Talk, plain: Profile, tmp_path: Path) -> None:
+    gone = Profile(name="gone", model=str(tmp_path / "gone.gguf"))
+    real.send(Bench(7, (plain, gone), (BenchTest("decode", 0, 4),), repetitions=2))
+    done = await real.wait(Benched)
+    assert [model.profile.name for model in done.models] == ["plain"]
+    assert len(done.rows) == 1 and len(done.rows[0].samples) == 2
+    assert any("gone could not be measured" in note and "gone.gguf" in note for note in done.notes)
+
+
+async def test_tests_beyond_the_context_are_refused_before_anything_is_measured(real: Talk, plain: Profile) -> None:
+    real.send(Bench(7, (plain,), (BenchTest("decode", 0, 4), BenchTest("prefill", 8, 0, 9000)), repetitions=1))
+    failure = (await real.wait(JobFailed)).failure
+    assert failure.what == "pp8 @ d9000 does not fit into the context of plain"
+    assert "9,008" in failure.why and "-d" in failure.next
+    assert not [event for event in real.all(JobProgress) if "tg4" in event.phase]
 
 
 async def test_a_model_that_is_not_there_ends_the_job_with_its_reason(real: Talk, tmp_path: Path) -> None:

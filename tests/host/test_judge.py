@@ -18,6 +18,7 @@ from pagewise.readings import (
     BufferBytes,
     DeviceMemory,
     Devices,
+    LayerClock,
     LayerPlacement,
     Memory,
     Snapshot,
@@ -106,6 +107,24 @@ async def test_the_gpus_own_bandwidth_and_its_energy(box: Box, tmp_path: Path, m
     assert found.energy is not None
     assert (found.energy.joules, found.energy.tokens, found.energy.per_token_j) == (1250.0, 200, 6.25)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Judged) == found
+
+
+def clock(demand: tuple[int, ...], ahead: tuple[int, ...]) -> LayerClock:
+    names = ("input", "0", "output")
+    return LayerClock(2, 12.0, names, (1.0, 10.0, 1.0), ("CPU",) * 3, (), (0,) * 3, 0.1, (), 0, demand, ahead)
+
+
+async def test_who_read_is_taken_from_the_tokens_that_were_probed(box: Box) -> None:
+    judge = Judge(box, box)  # type: ignore[arg-type]
+    turn = Turn(Generate(7, ()), os.getpid())
+    turn.clocks += [clock((0, 100, 0), (0, 0, 30)), clock((0, 300, 0), (0, 0, 50)), clock((), ())]
+    found = judge.evidence(turn, TIMING, MODEL)
+    assert (found.demand_bytes, found.read_ahead_bytes) == (200.0, 40.0)
+    turn.clocks[:] = [clock((), ())]
+    found = judge.evidence(turn, TIMING, MODEL)
+    assert found.demand_bytes is None and found.read_ahead_bytes is None
+    turn.close()
+    judge.close()
 
 
 async def test_a_full_link_is_what_bounds(box: Box) -> None:

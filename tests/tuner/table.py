@@ -13,7 +13,7 @@ from pagewise.failure import Failure
 from pagewise.jobs.measure import Measured
 from pagewise.jobs.tune import Aim
 from pagewise.settings import Profile
-from pagewise.tuner.comparison import Taken, TrialFailed
+from pagewise.tuner.comparison import Quality, Taken, TrialFailed
 from pagewise.tuner.move import Move
 
 Point = tuple[tuple[str, Any], ...]
@@ -110,4 +110,7 @@ class TableMeter:
         )
 
     async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
+        return None
+
+    async def quality(self, profile: Profile, aim: Aim) -> Quality | None:
         return None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from tests.tuner.table import Cell, Grid, TableMeter
 
 from pagewise.failure import Failure
 from pagewise.jobs.tune import Aim, Trial
 from pagewise.settings import Profile
+from pagewise.tuner.comparison import Quality, TrialFailed
 from pagewise.tuner.facts import Facts
 from pagewise.tuner.move import Move
 from pagewise.tuner.search import Cannot, Found, Search, Wishes
@@ -220,3 +223,114 @@ def test_a_peak_counts_for_its_own_number_of_threads() -> None:
     assert known.ram_share(100.0, 1) == pytest.approx(1.0)
     assert known.ram_share(100.0, 2) == pytest.approx(0.5)
     assert known.ram_share(100.0, 4) is None
+
+
+def run(meter: TableMeter, told: list[Trial] | None = None, **more: Any) -> Found:
+    kept: list[Trial] = [] if told is None else told
+    only = more.pop("only", lambda move: meter.holds(move, START))
+    known = more.pop("known", facts())
+    tell = lambda trial, best, left: kept.append(trial)  # noqa: E731
+    return asyncio.run(Search(meter, START, AIM, known, Wishes(), tell, only=only, **more).run())
+
+
+def test_what_costs_too_much_quality_is_ruled_out_with_its_reason_and_never_measured() -> None:
+    table = grid(bandwidth_bound, prefill)
+
+    class Judging(TableMeter):
+        async def quality(self, profile: Profile, aim: Aim) -> Quality | None:
+            if profile.flash_attention == "on":
+                return None
+            return Quality(0.5, "KL divergence 0.5", Failure("Too much", "0.5; 0.01 is the highest.", "Allow more."))
+
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            assert profile.flash_attention == "on"
+            return await super().measure(profile, aim, thorough)
+
+    found = run(Judging(table, 0))
+    (refused,) = [trial for trial in found.trials if trial.outcome == "ruled out"]
+    assert refused.kl == 0.5 and refused.failure is not None and "highest" in refused.failure.why
+    assert found.best.profile.flash_attention == "on"
+
+
+def test_what_is_known_of_another_file_counts_once_it_is_taken() -> None:
+    table = grid(bandwidth_bound, prefill)
+    asked: list[int] = []
+
+    class Learning(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            return taken._replace(facts=facts(kv_bytes_at_depth=7)) if profile.threads == 4 else taken
+
+    meter = Learning(table, 0)
+    search = Search(
+        meter, START, AIM, facts(), Wishes(), lambda *_: asked.append(search._facts.kv_bytes_at_depth),
+        only=lambda move: meter.holds(move, START) and "flash_attention" not in move.keys,
+    )  # fmt: skip
+    found = asyncio.run(search.run())
+    assert found.best.profile.threads == 4
+    assert asked[0] == 10**8 and asked[-1] == 7
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_machine_too_noisy_to_measure_even_the_start_is_said_with_its_spread(seed: int) -> None:
+    source = random.Random(seed)
+    table = grid(lambda keys: 60.0 * math.exp(source.gauss(0, 0.01)), lambda keys: 500.0, noise=0.0)
+
+    class Noisy(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            factor = math.exp(source.gauss(0, 1.2))
+            measured = msgspec.structs.replace(taken.measured, decode_ns=int((taken.measured.decode_ns or 0) * factor))
+            return taken._replace(measured=measured)
+
+    found = run(Noisy(table, seed))
+    assert found.best.number == 0
+    assert "noisy" in found.notes[0] or "cannot be told" in found.notes[0]
+    assert "a spread of" in found.notes[0] or "factor of" in found.notes[0] or "scatter by" in found.notes[0]
+
+
+def test_a_hiccup_at_the_start_is_no_noise() -> None:
+    table = grid(bandwidth_bound, prefill)
+
+    class Hiccup(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            if self.measured == 2:
+                slow = msgspec.structs.replace(taken.measured, decode_ns=10 * (taken.measured.decode_ns or 0))
+                return taken._replace(measured=slow)
+            return taken
+
+    assert run(Hiccup(table, 0)).best.profile.threads == 4
+
+
+def test_a_machine_on_which_the_best_itself_fails_ends_the_tune() -> None:
+    table = grid(bandwidth_bound, prefill)
+
+    class Failing(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            if self.measured > 4:
+                raise TrialFailed(Failure("The driver is gone", "It was reset.", "Restart the machine."))
+            return await super().measure(profile, aim, thorough)
+
+    told: list[Trial] = []
+    found = run(Failing(table, 0), told)
+    assert [trial.outcome for trial in told].count("failed") <= 3
+    assert "ended early" in " ".join(found.notes)
+    assert found.best.number == 0
+
+
+def test_a_place_that_was_left_is_not_gone_back_to() -> None:
+    """``repack = auto`` is off: off again is where it came from."""
+    table = grid(bandwidth_bound, prefill)
+    cells = tuple(
+        msgspec.structs.replace(cell, keys={**cell.keys, "repack": repack}, samples=tuple(
+            (ttft, tpot * (0.8 if repack == "on" else 1.0)) for ttft, tpot in cell.samples
+        ))
+        for cell in table.cells for repack in ("on", "off")
+    )  # fmt: skip
+    meter = TableMeter(msgspec.structs.replace(table, cells=cells, defaults={"repack": "off"}), 0)
+    known = facts(repackable_bytes=10**9)
+    found = run(meter, known=known)
+    changes = [change for trial in found.trials for change in trial.changes]
+    assert "repack: off → on" in changes and "repack: on → off" not in changes
+    assert found.best.profile.repack == "on"

@@ -175,6 +175,10 @@ def monitor(
     """The models that other processes have: llama-server, Ollama, pagewise, any that holds a GGUF file."""
     from pagewise.commands import monitor as command
 
+    if once and (listen is not None or count is not None):
+        raise click.UsageError("--once prints one table and ends: it takes neither --listen nor --count.")
+    if count is not None and not (json or listen is not None):
+        raise click.UsageError("--count is for --json and --listen.")
     if once or json or listen is not None:
         context.exit(command.run(pid, file, url, interval, count, once, json, listen, record))
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -451,14 +455,28 @@ def compare(
     show_default=True,
     help="Time of a token, time to the first one, or time of whole answers.",
 )
-@click.option("--depth", type=click.IntRange(0, 16_777_216), default=1024, show_default=True, help="Tokens before it.")
 @click.option(
-    "--prompt", type=click.IntRange(1, 16_777_216), default=256, show_default=True, help="Tokens of a message."
+    "--depth", type=click.IntRange(0, 16_777_216), help="Tokens before it; for a chat by default what yours have."
 )
-@click.option("--output", type=click.IntRange(8, 16_777_216), default=64, show_default=True, help="Tokens of a reply.")
+@click.option("--prompt", type=click.IntRange(1, 16_777_216), help="Tokens of a message: 256, long 2048, batch 512.")
+@click.option("--output", type=click.IntRange(8, 16_777_216), help="Tokens of a reply: 64, long 8, batch 128.")
+@click.option("--ctx", type=click.IntRange(16, 16_777_216), metavar="TOKENS", help="The context that must fit.")
 @click.option("--ttft", type=click.FloatRange(0.001), metavar="SECONDS", help="The first token must come within this.")
-@click.option("--leave", metavar="SIZE", help="Leave so much free on each device and in RAM, such as 2GiB.")
-@click.option("--kv-types", is_flag=True, help="Try smaller KV types too; `pagewise compare` tells what they cost.")
+@click.option(
+    "--leave",
+    metavar="[DEVICE=]SIZE",
+    multiple=True,
+    help="Leave so much free on each device and in RAM, such as 2GiB, or on one: CUDA0=2GiB; repeatable.",
+)
+@click.option(
+    "--max-kl",
+    type=click.FloatRange(0.0, min_open=True),
+    metavar="X",
+    help="Least quality: the highest KL divergence, measured, of smaller KV types (then tried) and quants.",
+)
+@click.option("--kv-types", is_flag=True, help="Try smaller KV types, up to a KL divergence of 0.01.")
+@click.option("--quants", metavar="A,B", help="Other quants that may be taken: levels such as Q4_K_M, files, profiles.")
+@click.option("--text", metavar="FILE", help="Measure KL divergence on this text.")
 @click.option("--fix", "fixed", metavar="KEY", multiple=True, help="Leave this key as it is; repeatable.")
 @click.option("--trials", type=click.IntRange(1, 1000), default=15, show_default=True)
 @click.option("--time", "minutes", type=click.FloatRange(0.01), metavar="MINUTES", help="End after so long.")
@@ -473,12 +491,16 @@ def tune(
     model: str | None,
     overrides: tuple[str, ...],
     goal: Literal["chat", "long-prompts", "batch"],
-    depth: int,
-    prompt: int,
-    output: int,
+    depth: int | None,
+    prompt: int | None,
+    output: int | None,
+    ctx: int | None,
     ttft: float | None,
-    leave: str | None,
+    leave: tuple[str, ...],
+    max_kl: float | None,
     kv_types: bool,
+    quants: str | None,
+    text: str | None,
     fixed: tuple[str, ...],
     trials: int,
     minutes: float | None,
@@ -489,15 +511,15 @@ def tune(
 ) -> None:
     """Find the settings and the placement that suit this machine and this model."""
     from pagewise.commands import tune as command
+    from pagewise.commands.tune_aim import Options, wanted
     from pagewise.profiles.files import resolve
 
-    chosen = resolve(profile, overrides, model)
-    aim = command.aim_of(goal, prompt, output, depth, ttft, leave, kv_types)
-    command.check_keys(fixed)
-    seconds = None if minutes is None else 60 * minutes
-    if not (plain or json or save_as) and sys.stdin.isatty() and sys.stdout.isatty():
-        context.exit(command.full_screen(chosen, aim, fixed, trials, seconds, fresh))
-    context.exit(command.run(chosen, aim, fixed, trials, seconds, fresh, save_as, json))
+    options = Options(goal, prompt, output, depth, ctx, ttft, leave, kv_types, max_kl, text, quants, fixed)
+    asked = wanted(resolve(profile, overrides, model), options)
+    limits = command.Limits(fixed, trials, None if minutes is None else 60 * minutes, fresh)
+    if not (plain or json or save_as) and command.has_screen():
+        context.exit(command.full_screen(asked, limits))
+    context.exit(command.run(asked, limits, save_as, json))
 
 
 @group.command(hidden=True)

@@ -272,8 +272,9 @@ class HostClient:
             self._deliver(Finished(turn, "engine lost", None, failure))
         for load in sorted(self._loads):
             self._deliver(LoadFailed(load, failure))
+        what_then = f"{failure.next} What it was at is to be asked for once more."
         for job in sorted(self._jobs):
-            self._deliver(JobFailed(job, failure))
+            self._deliver(JobFailed(job, Failure(failure.what, failure.why, what_then)))
         self._turns.clear()
         self._loads.clear()
         self._jobs.clear()

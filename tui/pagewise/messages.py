@@ -22,7 +22,7 @@ from pagewise.jobs.measure import Measure, Measured
 from pagewise.jobs.plan import Compared, MakePlan, Planned
 from pagewise.jobs.pull import Pull, Pulled
 from pagewise.jobs.quantize import Quantize, Quantized
-from pagewise.jobs.tune import FixKey, TakeBest, TrialEnded, Tune, Tuned
+from pagewise.jobs.tune import FixKey, LastComparison, TakeBest, TrialBegun, TrialEnded, Tune, Tuned, TuneResumed
 from pagewise.readings import (
     BufferBytes,
     GgmlDevice,
@@ -111,6 +111,8 @@ class Load(Struct, frozen=True, tag=True):
     id: int
     profile: Profile
     change: ChangeClass = "process"
+    must_carry: bool = False
+    """To an engine, with a change of class context: refuse it where the KV cache could not come along."""
 
 
 class Unload(Struct, frozen=True, tag=True):
@@ -406,6 +408,9 @@ JobEvent = (
     | Quantized
     | ModelsCompared
     | QualityMeasured
+    | TuneResumed
+    | TrialBegun
+    | LastComparison
     | TrialEnded
     | Tuned
 )

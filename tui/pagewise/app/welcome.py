@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pagewise.app.session import Session
 from pagewise.app.spans import BLANK, Line, clip, indent, wrap
 
 GUIDE = "guide"
+Welcome = Callable[[Session, int, int], list[Line]]
+"""Draws an empty conversation into so many columns and rows."""
 _QUESTIONS = (
     "What is a KV cache?",
     "Why is a model slow when it does not fit into RAM?",

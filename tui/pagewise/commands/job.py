@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,8 @@ from pagewise.jobs.base import JobAnswer, JobFailed, JobProgress
 from pagewise.messages import Event, Failure, JobCommand, Notice, SetRate, Stop
 
 INTERRUPTED = 130
+DUMB = ("", "dumb", "unknown")
+"""Values of TERM of terminals that can do no more than lines."""
 FAILED = 1
 A = TypeVar("A", bound=JobAnswer)
 _ID = 1
@@ -49,6 +52,7 @@ class _Asking:
         self._client = HostClient()
         self._line = ProgressLine()
         self._interrupts = 0
+        self._is_asked = False
 
     async def run(self) -> JobAnswer | int:
         loop = asyncio.get_running_loop()
@@ -58,8 +62,11 @@ class _Asking:
         answer: JobAnswer | None = None
         try:
             await self._client.start()
+            if self._interrupts:
+                return INTERRUPTED
             self._client.send(SetRate(0.0))
             self._client.send(self._request)
+            self._is_asked = True
             async for event in self._client.events():
                 if isinstance(event, JobAnswer):
                     answer = event
@@ -68,10 +75,11 @@ class _Asking:
         except asyncio.CancelledError:
             return INTERRUPTED
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
             self._line.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._client.close()
+            # Not before: an answer that has come is not lost to a Ctrl-C that comes after it.
+            loop.remove_signal_handler(signal.SIGINT)
         if answer is None:
             answer = JobFailed(_ID, _HOST_LOST)
         if isinstance(answer, JobFailed):
@@ -84,8 +92,10 @@ class _Asking:
     def _show(self, event: Event) -> None:
         if isinstance(event, JobProgress):
             self._line.show(event)
-        elif isinstance(event, Notice):
+        else:
+            # What is written of it must not stand behind the progress.
             self._line.clear()
+        if isinstance(event, Notice):
             report(event.failure)
         self._on_event(event)
 
@@ -93,12 +103,12 @@ class _Asking:
         self._interrupts += 1
         if self._interrupts > 1:
             task.cancel()
-        else:
+        elif self._is_asked:
             self._client.send(Stop(_ID))
 
 
 class ProgressLine:
-    """One line of standard error that is written over; nothing where that is no terminal."""
+    """One line of standard error that is written over; nothing where that is no terminal, or one that cannot."""
 
     def __init__(self) -> None:
         self._shown = False
@@ -107,7 +117,7 @@ class ProgressLine:
 
     def show(self, progress: JobProgress) -> None:
         """Phase, share, and of bytes the rate since the phase began."""
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() or os.environ.get("TERM", "") in DUMB:
             return
         now = time.monotonic()
         if progress.phase != self._phase:

@@ -18,9 +18,15 @@ TUNED = frozenset(
     {
         "n_gpu_layers", "split_mode", "main_gpu", "tensor_split", "tensor_overrides", "load_mode", "repack", "n_batch",
         "n_ubatch", "threads", "threads_batch", "cache_type_k", "cache_type_v", "flash_attention", "placement",
+        "fit_margin", "model", "quant",
     }
 )  # fmt: skip
 """Keys of a profile that a tune may change."""
+MAX_KL = 0.01
+"""Nats. Of a cache in q8_0 most models stay far below it; what is above it can be seen in answers."""
+
+MEASURE = "measure"
+"""The phase of a tune's JobProgress while it measures; ``done`` counts the measurements of the trial in hand."""
 
 
 class Aim(Struct, frozen=True):
@@ -37,7 +43,30 @@ class Aim(Struct, frozen=True):
     leave_free_bytes: int = 0
     """On each device and in RAM."""
     kv_types: bool = False
-    """Whether smaller types of the KV cache may be tried; they cost quality, which is not measured here."""
+    """Whether smaller types of the KV cache may be tried; without ``max_kl`` the limit is ``MAX_KL``."""
+    leave_free_on: tuple[tuple[str, int], ...] = ()
+    """The same for one device by ggml's name, or for ``RAM``; it counts there instead."""
+    max_kl: float | None = None
+    """The highest mean KL divergence that smaller KV types and other quants may come to, in nats; what is above it is
+    ruled out. It is measured on ``text``. With it smaller KV types are tried without being asked for."""
+    text: str = ""
+    """A file on the box that divergence is measured on; empty: the text that ships with pagewise."""
+    depth_from: str = ""
+    """Where the depth comes from, for the person; empty: it was given."""
+
+    @property
+    def tries_kv_types(self) -> bool:
+        """Whether smaller types of the KV cache may be tried."""
+        return self.kv_types or self.max_kl is not None
+
+    @property
+    def kv_limit(self) -> float:
+        """The highest divergence that KV types may come to, in nats."""
+        return MAX_KL if self.max_kl is None else self.max_kl
+
+    def leave_free(self, device: str) -> int:
+        """Bytes to leave free there."""
+        return dict(self.leave_free_on).get(device, self.leave_free_bytes)
 
 
 class Trial(Struct, frozen=True):
@@ -63,12 +92,23 @@ class Trial(Struct, frozen=True):
     high: float | None = None
     pairs: int = 0
     """How often the two were measured beside each other."""
+    kl: float | None = None
+    """Mean KL divergence of its KV types and its quant from the best there is, in nats; None: it costs no quality, or
+    that was not measured."""
     memory_bytes: int | None = None
     """Weights, KV cache and buffers on all devices and in RAM."""
     device_bytes: int | None = None
     """Of these, on accelerators."""
     seconds: float = 0.0
     failure: Failure | None = None
+
+
+class QuantWish(Struct, frozen=True):
+    """One file that may be taken instead: a quant level of the same model, or a file of its own."""
+
+    quant: str | None = None
+    model: str = ""
+    """Empty: a file of ``quant`` is looked for, beside the profile's own and in the catalog."""
 
 
 class Tune(JobRequest, frozen=True, tag=True):
@@ -84,6 +124,8 @@ class Tune(JobRequest, frozen=True, tag=True):
     """In the engine of the conversation, with changes that load nothing; the conversation stays."""
     fresh: bool = False
     """Do not begin from what earlier tunes of this model on this machine have found."""
+    quants: tuple[QuantWish, ...] = ()
+    """Other files of the same model that may be taken."""
 
 
 class TakeBest(JobWish, frozen=True, tag=True):
@@ -94,6 +136,31 @@ class FixKey(JobWish, frozen=True, tag=True):
     """Tune ``id`` is to leave this key as it is in the best one known now."""
 
     key: str
+
+
+class TuneResumed(JobNews, frozen=True, tag=True):
+    """Tune ``id`` goes on from trials of earlier ones, of this model on this machine."""
+
+    trials: int
+    lost: int
+    """Of these, configurations that are not tried again."""
+    best: tuple[str, ...] = ()
+    """What the best of them changed against the start, which is tried first; empty: nothing."""
+
+
+class TrialBegun(JobNews, frozen=True, tag=True):
+    """Tune ``id`` is at this now; ``changes`` and ``why`` as in Trial."""
+
+    number: int
+    changes: tuple[str, ...]
+    why: str
+
+
+class LastComparison(JobNews, frozen=True, tag=True):
+    """Tune ``id`` measures its best beside the start once more: this is pair ``pair``, of so many as it looks now."""
+
+    pair: int
+    pairs: int
 
 
 class TrialEnded(JobNews, frozen=True, tag=True):
@@ -121,3 +188,13 @@ class Tuned(JobAnswer, frozen=True, tag=True):
     """What made the difference, one sentence a change: ``threads 16 → 8: 1.31×, RAM bandwidth was saturated``."""
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    noise: float | None = None
+    """How much two measurements of the same differed, as a share (standard deviation)."""
+    aim: Aim = Aim()
+    begun_elsewhere: bool = False
+    """Whether the start is not the profile that was asked for, because that could not be begun with; see ``notes``."""
+
+    @property
+    def is_new(self) -> bool:
+        """Whether ``best`` is another profile than the one that was asked for."""
+        return self.best.number > 0 or self.begun_elsewhere

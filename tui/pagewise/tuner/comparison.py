@@ -12,6 +12,7 @@ from pagewise.jobs.measure import Measured
 from pagewise.jobs.tune import Aim, Outcome
 from pagewise.settings import Profile
 from pagewise.tuner.cost import cost_ms
+from pagewise.tuner.facts import Facts
 from pagewise.tuner.noise import Noise
 
 _DROPPED = 0.08
@@ -40,6 +41,19 @@ class Taken(NamedTuple):
     flash_attention: bool
     memory_bytes: int | None
     device_bytes: int | None
+    facts: Facts | None = None
+    """What is known with this configuration, where another file has changed it."""
+
+
+class Quality(NamedTuple):
+    """What a configuration costs in quality."""
+
+    kl: float | None
+    """Mean KL divergence from the best there is, in nats; None: it could not be measured."""
+    words: str
+    """The same for the person, with how it was found out."""
+    refused: Failure | None = None
+    """Why it is ruled out, if it is."""
 
 
 class Meter(Protocol):
@@ -53,6 +67,10 @@ class Meter(Protocol):
         """Why it cannot fit, found without loading it; None if it may."""
         ...
 
+    async def quality(self, profile: Profile, aim: Aim) -> Quality | None:
+        """What it costs in quality, measured where that is not known yet; None where it costs none."""
+        ...
+
 
 class Compared(NamedTuple):
     """How a candidate did."""
@@ -63,6 +81,8 @@ class Compared(NamedTuple):
     taken: Taken | None
     """The candidate's last measurement."""
     failure: Failure | None = None
+    base_failed: bool = False
+    """Whether it was the best one known that could not be measured."""
 
 
 async def compare(
@@ -89,16 +109,14 @@ async def compare(
     gain: Ratio | None = None
     outcome: Outcome = "same"
     for pair in range(most):
-        try:
-            # Turn about, so that neither side is always the one that comes after a change.
-            if pair % 2:
-                taken = await meter.measure(candidate, aim, False)
-                base = await meter.measure(best, aim, False)
-            else:
-                base = await meter.measure(best, aim, False)
-                taken = await meter.measure(candidate, aim, False)
-        except TrialFailed as error:
-            return Compared("failed", gain, len(logs), None, error.failure)
+        both: dict[bool, Taken] = {}
+        # Turn about, so that neither side is always the one that comes after a change.
+        for is_base in (False, True) if pair % 2 else (True, False):
+            try:
+                both[is_base] = await meter.measure(best if is_base else candidate, aim, False)
+            except TrialFailed as error:
+                return Compared("failed", gain, len(logs), None, error.failure, base_failed=is_base)
+        base, taken = both[True], both[False]
         logs.append(_log_ratio(cost_ms(aim, base.measured, ttft_bound_ms), cost_ms(aim, taken.measured, ttft_bound_ms)))
         sooner.append(_log_ratio(base.measured.ttft_ms or 0.0, taken.measured.ttft_ms or 0.0))
         gain = noise.interval(logs)

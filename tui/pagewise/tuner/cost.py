@@ -17,7 +17,8 @@ def cost_ms(aim: Aim, measured: Measured, ttft_bound_ms: float | None) -> float:
     if aim.goal == "long-prompts":
         return ttft
     if aim.goal == "batch":
-        return ttft + tpot * max(0, measured.n_output - 1)
+        # Of the whole answer, also where only a part of it was measured.
+        return ttft + tpot * max(0, aim.n_output - 1)
     late = ttft / ttft_bound_ms if ttft_bound_ms else 1.0
     return tpot * max(1.0, late)
 

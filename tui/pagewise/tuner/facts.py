@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from pagewise.tuner.candidate import Candidate
+
 
 class Device(Struct, frozen=True):
     """One accelerator."""
@@ -37,6 +39,10 @@ class Facts(Struct, frozen=True):
     """Bytes a second that RAM gives at most to so many threads, for the counts that it has been measured at."""
     streamed_bytes: int = 0
     """Read from disk for each token, because they do not fit."""
+    feed_forward_bytes: int = 0
+    """Of the layers' dense feed-forward parts, all together."""
+    candidates: tuple[Candidate, ...] = ()
+    """Files that may be taken, the one in force among them; empty: there is no choice."""
 
     def ram_share(self, tpot_ms: float | None, threads: int) -> float | None:
         """Of what RAM gives so many threads, what a token that takes so long uses; None where it cannot be said."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
-import platformdirs
 from msgspec import Struct
 
 from pagewise.jobs.tune import TUNED, Aim, Goal, Trial
 from pagewise.settings import Profile
+from pagewise.tuner.lines import add_line, read_lines, tune_folder
 from pagewise.tuner.move import Move, signature
 
 _LOSERS = ("worse", "dropped", "failed")
-_MOST_BYTES = 16 * 1024 * 1024
+_QUALITY = ("cache_type_k", "cache_type_v")
+Source = tuple[str, str | None]
+"""The keys ``model`` and ``quant`` of a profile: which file it takes."""
 
 
 class Entry(Struct, frozen=True):
-    """One line of a ledger."""
+    """One line of a ledger. A trial of the file that the tune began with has no ``model``: files are moved."""
 
     machine: str
     goal: Goal
@@ -38,48 +39,42 @@ class Ledger:
     def __init__(self, model: str, machine: str, goal: Goal, folder: Path | None = None) -> None:
         """``model``: what tells it from others, such as its name, size and quant."""
         name = hashlib.sha256(model.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-        self.path = (folder or platformdirs.user_state_path("pagewise") / "tune") / f"{name}.jsonl"
+        self.path = (folder or tune_folder()) / f"{name}.jsonl"
         self._machine, self._goal = machine, goal
 
-    def keep(self, trial: Trial) -> None:
-        """Add one, in one write: a kill in the middle leaves at most one line that is cut."""
-        line = msgspec.json.encode(Entry(self._machine, self._goal, trial)) + b"\n"
-        with contextlib.suppress(OSError):
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                os.write(descriptor, line)
-            finally:
-                os.close(descriptor)
+    def keep(self, trial: Trial, start: Profile) -> None:
+        """Add one of a tune that began with ``start``."""
+        profile = trial.profile
+        if _source(profile) == _source(start):
+            profile = msgspec.structs.replace(profile, model="", quant=None)
+        add_line(self.path, Entry(self._machine, self._goal, msgspec.structs.replace(trial, profile=profile)))
 
     def trials(self) -> list[Trial]:
-        """Those of this machine and goal, oldest first; lines that are cut or of another version are left out."""
-        try:
-            with self.path.open("rb") as file:
-                lines = file.read(_MOST_BYTES).splitlines()
-        except OSError:
-            return []
-        found = []
-        for line in lines:
-            with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-                entry = msgspec.json.decode(line, type=Entry)
-                if entry.machine == self._machine and entry.goal == self._goal:
-                    found.append(entry.trial)
-        return found
+        """Those of this machine and goal, oldest first."""
+        return [
+            entry.trial
+            for entry in read_lines(self.path, Entry)
+            if entry.machine == self._machine and entry.goal == self._goal
+        ]
 
 
-def begin_from(trials: list[Trial], start: Profile, aim: Aim) -> tuple[list[Move], set[tuple[object, ...]]]:
+def begin_from(
+    trials: list[Trial], start: Profile, aim: Aim, fixed: Collection[str] = (), others: Collection[Source] = ()
+) -> tuple[list[Move], set[tuple[object, ...]]]:
     """Of earlier trials: the best one as the first move, and the signatures of those that lost.
 
-    Keys that the person's profile sets apart from speed (model, context length, sampling, …) stay the profile's.
+    Keys that the person's profile sets apart from speed (context length, sampling, …) stay the profile's, and so do
+    those that are ``fixed`` now. ``others``: files that may be taken beside the start's own.
     """
-    lost = {signature(_as_now(trial.profile, start)) for trial in trials if trial.outcome in _LOSERS}
-    won = [trial for trial in trials if trial.outcome == "better"]
+    allowed = {_source(start), *others}
+    known = [(trial, _as_now(trial.profile, start)) for trial in trials]
+    known = [(trial, profile) for trial, profile in known if _source(profile) in allowed]
+    lost = {signature(profile) for trial, profile in known if trial.outcome in _LOSERS}
+    won = [profile for trial, profile in known if trial.outcome == "better"]
     if not won:
         return [], lost
-    best = _as_now(won[-1].profile, start)
-    if not aim.kv_types:
-        best = msgspec.structs.replace(best, cache_type_k=start.cache_type_k, cache_type_v=start.cache_type_v)
+    kept = {*fixed, *(() if aim.tries_kv_types else _QUALITY)} & TUNED
+    best = msgspec.structs.replace(won[-1], **{key: getattr(start, key) for key in kept})
     changes = tuple(
         (key, getattr(best, key)) for key in Profile.__struct_fields__ if getattr(best, key) != getattr(start, key)
     )
@@ -89,4 +84,9 @@ def begin_from(trials: list[Trial], start: Profile, aim: Aim) -> tuple[list[Move
 
 
 def _as_now(tried: Profile, start: Profile) -> Profile:
-    return msgspec.structs.replace(start, **{key: getattr(tried, key) for key in TUNED})
+    now = msgspec.structs.replace(start, **{key: getattr(tried, key) for key in TUNED})
+    return now if now.model else msgspec.structs.replace(now, model=start.model, quant=start.quant)
+
+
+def _source(profile: Profile) -> Source:
+    return profile.model, profile.quant

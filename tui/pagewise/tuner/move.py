@@ -40,7 +40,7 @@ class Move(Struct, frozen=True):
 def described(before: Profile, changes: tuple[tuple[str, Any], ...]) -> tuple[str, ...]:
     """What changes, as ``key: old → new``; ``before`` says what is in force."""
     return tuple(
-        f"{key}: {_shown(getattr(before, key))} → {_shown(value)}"
+        f"{key}: {_shown(key, getattr(before, key))} → {_shown(key, value)}"
         for key, value in changes
         if getattr(before, key) != value
     )
@@ -51,7 +51,9 @@ def signature(profile: Profile) -> tuple[object, ...]:
     return tuple(getattr(profile, key) for key in Profile.__struct_fields__ if key not in _SILENT)
 
 
-def _shown(value: Any) -> str:
+def _shown(key: str, value: Any) -> str:
+    if key == "model":
+        return str(value).rpartition("/")[2]
     if isinstance(value, tuple):
         return ", ".join(map(str, value)) or "none"
     return str(value)

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import msgspec
 
 from pagewise.jobs.tune import Aim
-from pagewise.settings import Profile
 from pagewise.tuner.facts import Facts
 from pagewise.tuner.move import Move
+from pagewise.tuner.places import PLACE_RULES
+from pagewise.tuner.standing import Standing
 
 _SATURATED = 0.60
 """Below this share of the RAM's peak nothing is called limited by it."""
 _KV_MATTERS = 0.05
 _UBATCHES = (64, 128, 256, 512, 1024, 2048, 4096)
-_MARGIN = 1024**3
-_EXPERTS_TO_RAM = r"\.ffn_(up|down|gate)_exps\.=CPU"
-
-
-class Standing(NamedTuple):
-    """Where the search stands: the best profile so far and what was measured of it."""
-
-    profile: Profile
-    threads: int
-    """Really in use for decode."""
-    threads_batch: int
-    n_ubatch: int
-    flash_attention: bool
-    tpot_ms: float | None
-    ttft_ms: float | None
-    ttft_bound_ms: float | None
-
-    @property
-    def in_force(self) -> Profile:
-        """The profile with what it leaves open said as it is."""
-        return msgspec.structs.replace(
-            self.profile,
-            threads=self.threads,
-            threads_batch=self.threads_batch,
-            n_ubatch=self.n_ubatch,
-            flash_attention="on" if self.flash_attention else "off",
-        )
+_KV_TYPES = (("q8_0", "q8_0", 0.47), ("q8_0", "q4_0", 0.6), ("q4_0", "q4_0", 0.72))
+"""Types of keys and values, and the share of the cache's bytes that they save."""
 
 
 Rule = Callable[[Standing, Facts, Aim], Iterator[Move]]
@@ -115,83 +88,22 @@ def _flash_attention(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Mov
 
 def _cache_types(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
     share = _kv_share(facts)
-    if not aim.kv_types or share < _KV_MATTERS:
+    if not aim.tries_kv_types or share < _KV_MATTERS:
         return
-    for kind, smaller in (("q8_0", 0.47), ("q4_0", 0.72)):
-        changes: tuple[tuple[str, str], ...] = (("cache_type_k", kind), ("cache_type_v", kind))
+    for keys, values, smaller in _KV_TYPES:
+        changes: tuple[tuple[str, str], ...] = (("cache_type_k", keys), ("cache_type_v", values))
         if standing.profile.flash_attention == "off":
             changes = (*changes, ("flash_attention", "on"))
         yield Move(changes, f"the KV cache is {share:.0%} of what a token reads", 1 / (1 - share * smaller), cheap=True)
 
 
-def _repacking(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    """Only of weights that can be repacked, where file and copy fit into memory beside each other."""
-    fits = facts.model_bytes + facts.repackable_bytes + _MARGIN <= facts.available_bytes
-    if facts.streamed_bytes or not facts.repackable_bytes or not fits:
-        return
-    on = standing.profile.repack == "on"
-    why = "the file's own layout may be read faster" if on else "the processor may read another layout faster"
-    yield Move((("repack", "off" if on else "on"),), why, 1.05, cheap=False)
-
-
-def _load_mode(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    if facts.streamed_bytes or facts.model_bytes + _MARGIN > facts.available_bytes:
-        return
-    if standing.profile.load_mode in ("auto", "mmap"):
-        why = "copied weights lie in huge pages where the kernel gives them"
-        yield Move((("load_mode", "none"),), why, 1.015, cheap=False)
-
-
-def _layers_on_devices(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    if not facts.devices:
-        return
-    layers = standing.profile.n_gpu_layers
-    if layers != "fit":
-        yield Move((("n_gpu_layers", "fit"),), "as many layers on the device as its memory holds", 2.0, cheap=False)
-    if facts.is_mixture and not any("exps" in rule for rule in standing.profile.tensor_overrides):
-        overrides = (*standing.profile.tensor_overrides, _EXPERTS_TO_RAM)
-        why = "experts are read seldom: attention and what is shared go to the device for all layers instead"
-        yield Move((("n_gpu_layers", "all"), ("tensor_overrides", overrides)), why, 1.8, cheap=False)
-    if isinstance(layers, int):
-        step = max(1, facts.n_layer // 8)
-        for count, gain in ((layers + step, 1.1), (layers - step, 1.01)):
-            if 0 <= count <= facts.n_layer + 1:
-                why = "more layers on the device" if count > layers else "fewer layers leave the device room"
-                yield Move((("n_gpu_layers", count),), why, gain, cheap=False)
-
-
-def _split(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    """Over several devices: all on the fastest one where it holds the model, or by their bandwidth."""
-    if len(facts.devices) < 2:
-        return
-    speeds = [device.bytes_per_s or 0.0 for device in facts.devices]
-    fastest = max(range(len(speeds)), key=lambda index: speeds[index])
-    room = facts.devices[fastest].free_bytes or 0
-    if room > facts.model_bytes + _MARGIN and standing.profile.split_mode != "none":
-        yield Move(
-            (("split_mode", "none"), ("main_gpu", fastest)),
-            "one device holds it all: nothing moves between two",
-            1.2,
-            cheap=False,
-        )
-    if all(speeds):
-        shares = tuple(round(speed / sum(speeds), 2) for speed in speeds)
-        why = "each device gets layers by its bandwidth, so that none waits long for the other"
-        yield Move((("split_mode", "layer"), ("tensor_split", shares)), why, 1.1, cheap=False)
-    if standing.profile.split_mode == "layer":
-        yield Move((("split_mode", "row"),), "the devices compute each layer together", 1.02, cheap=False)
-
-
 _RULES: tuple[Rule, ...] = (
-    _layers_on_devices,
-    _split,
+    *PLACE_RULES,
     _threads,
     _threads_for_prefill,
     _micro_batch,
     _flash_attention,
     _cache_types,
-    _repacking,
-    _load_mode,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
@@ -16,18 +18,33 @@ from pagewise.tuner.comparison import Compared, Meter, Taken, TrialFailed, compa
 from pagewise.tuner.cost import bound_for, cost_ms
 from pagewise.tuner.facts import Facts
 from pagewise.tuner.move import Move, described, signature
-from pagewise.tuner.moves import Standing, moves
-from pagewise.tuner.noise import Noise
+from pagewise.tuner.moves import moves
+from pagewise.tuner.noise import Noise, robust
+from pagewise.tuner.standing import Standing
 
 _FIRST_SAMPLES = 3
 _LAST_PAIRS = 5
 _MOST_LAST_PAIRS = 9
 _SOONER = 1.05
 _SEEMS_BETTER = 1.0
+_UNEVEN = 1.25
+_MORE_SAMPLES = 6
+_MOST_ROUNDS, _PATIENCE_S = 5, 30.0
+_TOO_NOISY = 0.4
+"""Where the same configuration scatters by this share, no difference worth a change can be told in few pairs."""
+_NOISY = 0.05
+_MOST_BASE_FAILURES = 2
 _PLACES = frozenset(
-    {"n_gpu_layers", "tensor_overrides", "tensor_split", "split_mode", "main_gpu", "repack", "load_mode"}
-)
+    {
+        "n_gpu_layers", "tensor_overrides", "tensor_split", "split_mode", "main_gpu", "repack", "load_mode", "model",
+        "quant", "placement",
+    }
+)  # fmt: skip
 """Keys that change where weights are: what was tried before such a change says little behind it."""
+_QUALITY = frozenset({"model", "quant", "cache_type_k", "cache_type_v"})
+"""Keys of which quality depends."""
+
+_FIXED = Failure("It stays as it was", "You fixed it while it was measured.", "Start another tune to let it change.")
 
 
 class Found(NamedTuple):
@@ -41,6 +58,8 @@ class Found(NamedTuple):
     pairs: int
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
+    noise: float
+    """Standard deviation of the log ratio of two measurements of the same."""
 
 
 class Cannot(Exception):
@@ -78,11 +97,15 @@ class Search:
         first: Sequence[Move] = (),
         rejected: Collection[tuple[object, ...]] = (),
         only: Callable[[Move], bool] = lambda move: True,
+        on_begin: Callable[[int, tuple[str, ...], str], None] = lambda number, changes, why: None,
+        on_last: Callable[[int, int], None] = lambda pair, pairs: None,
     ) -> None:
         """``on_trial`` is told each trial, the best so far and how many are left. ``first``: moves from earlier
         tunes, tried before all others; ``rejected``: signatures of profiles that lost in them. ``only``: whether a
-        move may be tried at all.
+        move may be tried at all. ``on_begin`` is told what is tried next, with its number, changes and reason;
+        ``on_last`` each pair of the last comparison with the start, and how many there will be.
         """
+        self._on_begin, self._on_last = on_begin, on_last
         self._meter, self._aim, self._facts, self._wishes = meter, aim, facts, wishes
         self._on_trial = on_trial
         self._most_trials = most_trials
@@ -98,12 +121,14 @@ class Search:
         """Moves that seemed to help and could not be told from noise, with their gain: they get a longer look."""
         self._trials: list[Trial] = []
         self._bound: float | None = None
+        self._base_failures = 0
+        self._notes: list[str] = []
 
     async def run(self) -> Found:
         """Raises Cannot."""
         start = await self._measure_start()
         best = start
-        while self._count < self._most_trials and not self._is_over:
+        while not self._notes and self._count < self._most_trials and not self._is_over:
             move = self._next(best)
             if move is not None:
                 best = await self._try(move, best)
@@ -111,12 +136,17 @@ class Search:
                 best = await self._try(move, best, patient=True)
             else:
                 break
+            usual = self._noise.usual
+            # A pair of measurements differs by √2 as much as one.
+            if usual is not None and usual > math.sqrt(2) * _TOO_NOISY:
+                self._notes.append(
+                    "This machine is too noisy now to tell one configuration from another: two measurements of the "
+                    f"same usually differ by a factor of {math.exp(usual):.1f}. The start stays; stop what else runs "
+                    "here, and start again."
+                )
+        if self._notes:
+            return self._found(start, start, Ratio(1.0, 1.0, 1.0), 0, [])
         return await self._verified(start, best)
-
-    @property
-    def noise(self) -> float:
-        """How much two measurements of the same differ, as a share."""
-        return self._noise.sigma
 
     @property
     def _count(self) -> int:
@@ -124,6 +154,8 @@ class Search:
 
     @property
     def _is_over(self) -> bool:
+        if self._base_failures >= _MOST_BASE_FAILURES:
+            return True
         return self._wishes.enough or (self._until is not None and time.monotonic() > self._until)
 
     async def _measure_start(self) -> Trial:
@@ -132,18 +164,43 @@ class Search:
         if refused is not None:
             raise Cannot(refused)
         try:
-            taken = [await self._meter.measure(self._start_profile, self._aim, False) for _ in range(_FIRST_SAMPLES)]
+            # The first one has warmed the machine.
+            taken = (await self._samples(_FIRST_SAMPLES))[1:]
+            if _is_uneven(self._costs(taken)):
+                taken += await self._samples(_MORE_SAMPLES)
+            for _ in range(_MOST_ROUNDS):
+                if _scatter(self._costs(taken)) <= _TOO_NOISY or time.monotonic() - began > _PATIENCE_S:
+                    break
+                # It may have been something that is over by now.
+                taken = await self._samples(2 * _MORE_SAMPLES)
         except TrialFailed as error:
             raise Cannot(error.failure) from error
-        # The first one has warmed the machine.
-        used = sorted(taken[1:], key=lambda each: each.measured.tpot_ms or 0.0)
+        self._look_at_spread(self._costs(taken))
+        quality = await self._meter.quality(self._start_profile, self._aim)
+        used = sorted(taken, key=lambda each: each.measured.tpot_ms or 0.0)
         self._bound = bound_for(self._aim, used[0].measured)
         trial = self._trial(0, self._start_profile, (), "where you are", used[0], time.monotonic() - began)
-        trial = msgspec.structs.replace(trial, outcome="start", pairs=len(used))
+        trial = msgspec.structs.replace(trial, outcome="start", pairs=len(used), kl=quality.kl if quality else None)
         self._standing = self._standing_of(trial, used[0])
         self._seen.add(signature(self._standing.in_force))
         self._tell(trial, trial)
         return trial
+
+    async def _samples(self, count: int) -> list[Taken]:
+        return [await self._meter.measure(self._start_profile, self._aim, False) for _ in range(count)]
+
+    def _costs(self, taken: Sequence[Taken]) -> list[float]:
+        return [cost_ms(self._aim, each.measured, None) for each in taken]
+
+    def _look_at_spread(self, costs: Sequence[float]) -> None:
+        """Where even the start cannot be measured, nothing that is found beside it would be more than chance."""
+        scatter = _scatter(costs)
+        if scatter > _TOO_NOISY:
+            self._notes.append(
+                "This machine is too noisy now to tell one configuration from another: the same one took "
+                f"{min(costs):.3g} to {max(costs):.3g} ms in {len(costs)} measurements (a spread of {scatter:.0%}). "
+                "Nothing was tried; stop what else runs here, and start again."
+            )
 
     def _next(self, best: Trial) -> Move | None:
         earlier = [move for move in self._first if move.alters(best.profile)]
@@ -171,11 +228,16 @@ class Search:
         self._seen.add(signature(move.applied(self._standing.in_force)))
         changes = described(self._standing.in_force, move.changes)
         number = len(self._trials)
+        self._on_begin(number, changes, move.why)
         refused = await self._meter.ruled_out(profile, self._aim)
+        quality = await self._meter.quality(profile, self._aim) if refused is None else None
+        refused = quality.refused if quality is not None else refused
+        kl = quality.kl if quality is not None else None
         if refused is not None:
-            trial = Trial(number, profile, changes, move.why, "ruled out", failure=refused)
+            trial = Trial(number, profile, changes, move.why, "ruled out", failure=refused, kl=kl)
             self._tell(trial, best)
             return best
+        why = f"{move.why}; {quality.words}" if quality is not None and move.keys & _QUALITY else move.why
         done = await compare(
             self._meter,
             best.profile,
@@ -185,18 +247,23 @@ class Search:
             self._noise,
             cheap=move.cheap,
             patient=patient,
-            is_over=lambda: self._wishes.enough,
+            is_over=lambda: self._wishes.enough or bool(move.keys & self._wishes.fixed),
         )
-        trial = self._compared(number, profile, changes, move.why, done, time.monotonic() - began)
-        if done.outcome == "better" and done.taken is not None:
+        trial = self._compared(number, profile, changes, why, done, time.monotonic() - began)
+        trial = msgspec.structs.replace(trial, kl=kl)
+        self._base_failures = self._base_failures + 1 if done.base_failed else 0
+        if move.keys & self._wishes.fixed:
+            trial = msgspec.structs.replace(trial, outcome="ruled out", failure=_FIXED)
+        if trial.outcome == "better" and done.taken is not None:
             best = trial
-            # Back to what it was is nothing new, whatever else a profile leaves open follows it.
             former = self._standing.in_force
-            self._tried.add(tuple((key, getattr(former, key)) for key, _ in move.changes))
             self._standing = self._standing_of(trial, done.taken)
+            self._facts = done.taken.facts or self._facts
             if move.keys & _PLACES:
                 self._tried.clear()
-        elif done.outcome == "same" and not patient and done.gain is not None and done.gain.value > _SEEMS_BETTER:
+            # Back to what it was is nothing new, whatever else a profile leaves open follows it.
+            self._tried.add(tuple((key, getattr(former, key)) for key, _ in move.changes))
+        elif trial.outcome == "same" and not patient and done.gain is not None and done.gain.value > _SEEMS_BETTER:
             self._open.append((done.gain.value, move))
         self._tell(trial, best)
         return best
@@ -254,13 +321,14 @@ class Search:
 
     async def _verified(self, start: Trial, best: Trial) -> Found:
         if best is start:
-            return self._found(start, start, Ratio(1.0, 1.0, 1.0), 0, [])
+            return self._found(start, start, Ratio(1.0, 1.0, 1.0), 0, self._what_could_be_told())
         costs: tuple[list[float], list[float]] = ([], [])
         firsts: tuple[list[float], list[float]] = ([], [])
         gain = sooner = Ratio(1.0, 0.0, float("inf"))
         # Two looks and no more: one at every pair would find a difference by chance sooner or later.
         for pairs in (_LAST_PAIRS, _MOST_LAST_PAIRS):
             while len(costs[0]) < pairs:
+                self._on_last(len(costs[0]) + 1, pairs)
                 try:
                     for side, profile in enumerate((start.profile, best.profile)):
                         measured = (await self._meter.measure(profile, self._aim, True)).measured
@@ -295,4 +363,31 @@ class Search:
             for trial in self._trials
             if trial.outcome == "better" and trial.gain is not None and trial.number <= best.number
         )
-        return Found(start, best, tuple(self._trials), gain, pairs, reasons, tuple(notes))
+        if self._base_failures >= _MOST_BASE_FAILURES:
+            notes = [*notes, "It was ended early: the engine failed with the best one known as well, twice in a row."]
+        notes = [*self._notes, *notes]
+        return Found(start, best, tuple(self._trials), gain, pairs, reasons, tuple(notes), self._noise.sigma)
+
+    def _what_could_be_told(self) -> list[str]:
+        """Where nothing was found on a noisy machine: what there may be all the same."""
+        sigma = self._noise.sigma
+        if sigma < _NOISY:
+            return []
+        least = self._noise.interval([0.0] * _LAST_PAIRS).high - 1
+        return [
+            f"Two measurements of the same differ by {sigma:.1%} here (standard deviation): gains below {least:.0%} "
+            "cannot be told from chance. On a quieter machine there may be more to find."
+        ]
+
+
+def _is_uneven(costs: Sequence[float]) -> bool:
+    return max(costs) > _UNEVEN * min(costs)
+
+
+def _scatter(costs: Sequence[float]) -> float:
+    """Standard deviation of the logarithms, from the median of their distances: some hiccups are no noise."""
+    if len(costs) <= _MORE_SAMPLES or min(costs) <= 0:
+        return 0.0
+    logs = [math.log(cost) for cost in costs]
+    middle = statistics.median(logs)
+    return robust([log - middle for log in logs])

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widget import Widget
 
-from pagewise.app.spans import Line, ends, line
+from pagewise.app.spans import Line, clip, ends, line, width_of
 from pagewise.app.widgets.keys import Key, Keys
 from pagewise.app.widgets.painted import Painted
 
@@ -27,7 +27,8 @@ class Title(Painted):
 
     def paint(self, width: int, height: int) -> list[Line]:
         """The line."""
-        return [ends(line((self._left, "strong accent")), line((self._right, "muted")), width)]
+        left = line((self._left, "strong accent"))
+        return [ends(left, clip(((self._right, "muted"),), width - width_of(left) - 2), width)]
 
 
 class Sheet(ModalScreen[Result]):

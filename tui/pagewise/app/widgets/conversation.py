@@ -15,7 +15,7 @@ from pagewise.app.progress import draw_progress
 from pagewise.app.session import Session
 from pagewise.app.spans import BLANK, Line, ends, indent, plain
 from pagewise.app.transcript import WIDEST, Transcript
-from pagewise.app.welcome import draw_welcome
+from pagewise.app.welcome import Welcome, draw_welcome
 from pagewise.app.widgets.painted import Painted
 
 if TYPE_CHECKING:
@@ -42,9 +42,11 @@ class Conversation(Painted):
             """Only the newest counts."""
             return isinstance(message, Conversation.Scrolled)
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, welcome: Welcome = draw_welcome) -> None:
+        """``welcome`` draws what stands there before anything was said."""
         super().__init__(id="conversation")
         self._session = session
+        self._welcome = welcome
         self._transcript = Transcript(session.entries)
         self._all: list[Line] = []
         self._told = (-1, -1, -1)
@@ -98,7 +100,7 @@ class Conversation(Painted):
         lines = self._transcript.lines(room) if self._session.entries else []
         if not any(isinstance(entry, Question | Reply) for entry in self._session.entries):
             below = len(lines) + len(progress) + 1
-            lines = [*draw_welcome(self._session, room, max(height - below, 0)), BLANK, *lines]
+            lines = [*self._welcome(self._session, room, max(height - below, 0)), BLANK, *lines]
         elif progress and self._session.load is None and len(lines) > 1:
             lines.pop()
         lines += progress

@@ -31,6 +31,11 @@ class Listing(Painted):
         self.chosen = 0
         self._first = 0
 
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self._rows)
+
     def show(self, rows: list[Line]) -> None:
         """Other rows; the choice stays at its place."""
         self._rows = rows
@@ -44,7 +49,7 @@ class Listing(Painted):
         self.styles.height = max(len(self._rows), 1)
 
     def paint(self, width: int, height: int) -> list[Line]:
-        """The rows around the chosen one."""
+        """The rows around the chosen one; arrows say that there are more."""
         if not self._rows:
             return [((self._empty, "muted"),)]
         self._first = max(min(self._first, self.chosen), self.chosen - height + 1)
@@ -52,7 +57,12 @@ class Listing(Painted):
         shown: list[Line] = []
         for index, row in enumerate(self._rows[self._first : self._first + height], self._first):
             here = index == self.chosen
-            mark: Span = ("▸ " if here else "  ", "accent")
+            more = " "
+            if index == self._first > 0:
+                more = "↑"
+            elif index == self._first + height - 1 < len(self._rows) - 1:
+                more = "↓"
+            mark: Span = (f"{'▸' if here else more} ", "accent")
             spans = [mark, *((text, f"{role} strong" if here else role) for text, role in row)]
             shown.append(fill(spans, width))
         return shown

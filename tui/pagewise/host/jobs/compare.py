@@ -75,7 +75,7 @@ async def run(command: CompareModels, job: Job) -> None:
     with ExitStack() as stack:
         logits = ""
         if command.text and len(command.profiles) > 1:
-            logits = str(stack.enter_context(await asyncio.to_thread(_predictions)).path)
+            logits = str(stack.enter_context(await asyncio.to_thread(predictions)).path)
         for profile, label in zip(command.profiles, command.labels, strict=True):
             subject = _Subject(command, job, profile, label, logits, reference)
             try:
@@ -104,8 +104,8 @@ def _check_text(text: str) -> None:
         ) from error
 
 
-def _predictions() -> UnnamedFile:
-    """In the user's cache folder, which unlike the folder for temporary files does not lie in memory."""
+def predictions() -> UnnamedFile:
+    """For a reference's, in the user's cache folder: unlike that for temporary files it does not lie in memory."""
     folder = platformdirs.user_cache_path("pagewise")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -91,4 +91,10 @@ class Job:
             await engine.start()
             yield engine
         finally:
-            await engine.end()
+            # A job that is stopped while it ends by itself still waits until the process is gone.
+            ending = asyncio.ensure_future(engine.end())
+            try:
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                await ending
+                raise

@@ -56,7 +56,7 @@ class Jobs:
         """Do it in the background."""
         task = asyncio.create_task(self._run(command))
         self._running[command.id] = task
-        task.add_done_callback(lambda _: self._forget(command.id))
+        task.add_done_callback(lambda task: self._over(command.id, task))
 
     def hear(self, event: JobAnswer | JobProgress) -> None:
         """What the engine of the conversation says to a job. An answer that nobody waits for any more is dropped."""
@@ -119,9 +119,12 @@ class Jobs:
                 )
             self._fail(command.id, failure)
 
-    def _forget(self, id: int) -> None:
+    def _over(self, id: int, task: asyncio.Task[None]) -> None:
         self._running.pop(id, None)
         self._jobs.pop(id, None)
+        if task.cancelled():
+            # It was stopped before it had begun.
+            self._fail(id, _CANCELLED, cancelled=True)
 
     def _fail(self, id: int, failure: Failure, cancelled: bool = False) -> None:
         self._outlet.send(JobFailed(id, failure, cancelled))

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
-import psutil  # type: ignore[import-untyped]  # it ships no types
 
-from pagewise.failure import Failure
-from pagewise.host.jobs.in_place import InPlace
+from pagewise.guide.files import GuideError, guide_path
+from pagewise.host.jobs.candidates import GUIDE, candidates
+from pagewise.host.jobs.in_place import InPlace, to_its_end
 from pagewise.host.jobs.job import Job, JobError
+from pagewise.host.jobs.tune_facts import facts_of, this_machine
+from pagewise.host.jobs.tune_meter import LEAST_OUTPUT, EngineMeter
+from pagewise.host.jobs.tune_quality import QualityMeter
+from pagewise.host.jobs.tune_start import Begun, begin
 from pagewise.host.jobs.yardstick import Refused, Yardstick
 from pagewise.host.slot import EngineDied
-from pagewise.instruments.devices import DevicesInstrument
+from pagewise.instruments.other_load import OtherLoad
 from pagewise.instruments.processor import processor_name
-from pagewise.instruments.system import physical_cores
 from pagewise.jobs.base import JobWish
-from pagewise.jobs.bench import BenchTest
-from pagewise.jobs.plan import RAM, MemoryPlan
-from pagewise.jobs.tune import Aim, FixKey, TakeBest, Trial, TrialEnded, Tune, Tuned
+from pagewise.jobs.tune import (
+    Aim,
+    FixKey,
+    LastComparison,
+    TakeBest,
+    Trial,
+    TrialBegun,
+    TrialEnded,
+    Tune,
+    Tuned,
+    TuneResumed,
+)
 from pagewise.messages import ModelInfo
 from pagewise.models.gguf import GgufError, read_header
-from pagewise.models.split import read_parts
-from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
-from pagewise.tuner.comparison import Taken, TrialFailed
-from pagewise.tuner.facts import Device, Facts
-from pagewise.tuner.ledger import Ledger, begin_from, machine_name
-from pagewise.tuner.move import Move
+from pagewise.tuner.candidate import Candidate
+from pagewise.tuner.facts import Facts
+from pagewise.tuner.fatal import FatalSettings
+from pagewise.tuner.ledger import Ledger, begin_from
+from pagewise.tuner.move import Move, described
 from pagewise.tuner.search import Cannot, Search, Wishes
-from pagewise.verdict.roofline import known_peak
+from pagewise.tuner.starts import room_for
 
-_QUICK = 4
-"""The part of the aim's output that is measured at first."""
-_LEAST_OUTPUT = 8
-_MIB = 1024**2
-_REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "Q2_K"})
+_BUSY_CORES = 0.25
+"""Other programs that keep more than this busy are told of."""
 
 
 async def run(command: Tune, job: Job) -> None:
@@ -62,7 +70,7 @@ async def _in_place(command: Tune, job: Job) -> None:
             raise JobError("There is nothing to tune", "No model is loaded.", "Choose a profile (F2).")
         place = InPlace(job, in_force, model)
         room = (model.n_ctx - command.aim.n_output) // 2
-        if room < _LEAST_OUTPUT:
+        if room < LEAST_OUTPUT:
             raise JobError(
                 "There is no room to measure in",
                 f"The context has {model.n_ctx:,} tokens, and the conversation takes nearly all of them.",
@@ -74,7 +82,7 @@ async def _in_place(command: Tune, job: Job) -> None:
             await _Tuning(wanted, job, place).run()
         finally:
             with contextlib.suppress(Refused, EngineDied):
-                await place.restore()
+                await to_its_end(place.restore())
 
 
 def _leave(task: asyncio.Task[None]) -> None:
@@ -88,23 +96,55 @@ class _Tuning:
         self._began = time.monotonic()
         self._told = 0
         self._ledger: Ledger | None = None
+        self._meter = EngineMeter(yardstick, job)
+        self._start = command.profile
 
     async def run(self) -> None:
-        command = self._command
-        start = command.profile if command.in_place else _start_of(command.profile, command.aim)
-        meter = _EngineMeter(self._yardstick, self._job)
+        self._job.heed = self._on_wish
+        if isinstance(self._yardstick, InPlace):
+            assert self._yardstick.model is not None
+            facts = facts_of(self._yardstick.model, self._command.aim, self._pid)
+            await self._search(Begun(self._command.profile, (), None), facts, ())
+            return
+        await self._begin(self._yardstick)
+
+    async def _begin(self, yardstick: Yardstick) -> None:
+        """In an engine of its own, where other files and other placements can be tried too."""
+        command, aim, meter = self._command, self._command.aim, self._meter
         self._job.progress("load", 0, 0)
-        try:
-            await self._yardstick.load(start)
-        except Refused as error:
-            raise JobError(error.failure.what, error.failure.why, error.failure.next) from error
+        start = room_for(command.profile, aim)
+        files = await candidates(start, command.quants, self._job)
+        # What is known to kill an engine is known before the first load.
+        meter.fatal = FatalSettings(processor_name(), await yardstick.library())
+        with ExitStack() as stack:
+            if len(files) > 1 or (files and aim.tries_kv_types):
+                meter.costs = stack.enter_context(QualityMeter(yardstick, aim, files, _n_ctx_train(start)))
+                await meter.costs.check()
+            begun = await begin(yardstick, meter, start, aim, command.fixed, files)
+            model = yardstick.model
+            assert model is not None
+            streamed = begun.plan.streamed_bytes if begun.plan is not None else None
+            choice = files if len(files) > 1 else ()
+            if choice:
+                meter.facts_of = lambda model: facts_of(model, aim, self._pid, None, choice)
+            facts = facts_of(model, aim, self._pid, streamed, choice)
+            await self._search(begun, facts, files)
+
+    async def _search(self, begun: Begun, facts: Facts, files: tuple[Candidate, ...]) -> None:
+        command, job, start = self._command, self._job, begun.profile
         model = self._yardstick.model
         assert model is not None
-        facts = _facts(model, command.aim)
+        self._start = start
         self._ledger = _ledger(model, facts, command.aim)
-        first, rejected = ([], set()) if command.fresh else begin_from(self._ledger.trials(), start, command.aim)
+        earlier = [] if command.fresh else self._ledger.trials()
+        others = [each.source for each in files]
+        first, rejected = begin_from(earlier, start, command.aim, command.fixed, others)
+        if earlier:
+            best = tuple(change for move in first for change in described(start, move.changes))
+            job.send(TuneResumed(command.id, len(earlier), len(rejected), best))
+        load = OtherLoad([self._pid]) if self._pid is not None else None
         search = Search(
-            meter,
+            self._meter,
             start,
             command.aim,
             facts,
@@ -115,13 +155,14 @@ class _Tuning:
             first=first,
             rejected=rejected,
             only=_loads_nothing if command.in_place else lambda move: True,
+            on_begin=self._on_begin,
+            on_last=lambda pair, pairs: job.send(LastComparison(command.id, pair, pairs)),
         )
-        self._job.heed = self._on_wish
         try:
             found = await search.run()
         except Cannot as error:
             raise JobError(error.failure.what, error.failure.why, error.failure.next) from error
-        self._job.send(
+        job.send(
             Tuned(
                 command.id,
                 start=found.start,
@@ -132,10 +173,21 @@ class _Tuning:
                 high=found.gain.high,
                 pairs=found.pairs,
                 reasons=found.reasons,
-                notes=found.notes,
+                notes=(*begun.notes, *found.notes, *_busy(load)),
                 seconds=time.monotonic() - self._began,
+                noise=found.noise,
+                aim=command.aim,
+                begun_elsewhere=bool(begun.notes),
             )
         )
+
+    @property
+    def _pid(self) -> int | None:
+        """The engine's process."""
+        if isinstance(self._yardstick, Yardstick):
+            return self._yardstick.pid
+        engine = self._job.slot.engine
+        return engine.pid if engine is not None else None
 
     def _on_wish(self, wish: JobWish) -> None:
         if isinstance(wish, FixKey):
@@ -143,143 +195,42 @@ class _Tuning:
         elif isinstance(wish, TakeBest):
             self._wishes.enough = True
 
+    def _on_begin(self, number: int, changes: tuple[str, ...], why: str) -> None:
+        self._meter.taken = 0
+        self._job.send(TrialBegun(self._command.id, number, changes, why))
+
     def _on_trial(self, trial: Trial, best: Trial, left: int) -> None:
         if self._ledger is not None and trial.outcome not in ("start", "ruled out"):
-            self._ledger.keep(trial)
+            self._ledger.keep(trial, self._start)
         passed = time.monotonic() - self._began
         self._told += 1
         seconds_left = left * passed / self._told
         self._job.send(TrialEnded(self._command.id, trial, best.number, left, seconds_left))
 
 
-class _EngineMeter:
-    """Measures in the yardstick's engine. What a change of class model does to an engine that dies of it is one lost
-    trial: the next load starts another.
-    """
-
-    def __init__(self, yardstick: Yardstick | InPlace, job: Job) -> None:
-        self._yardstick, self._job = yardstick, job
-
-    async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Taken:
-        output = aim.n_output if thorough else max(_LEAST_OUTPUT, aim.n_output // _QUICK)
-        self._job.progress("measure", 0, 0, detail=profile.name)
-        try:
-            cold = await self._bring_in_force(profile)
-            if cold:
-                await self._yardstick.measure(BenchTest("chat", min(aim.n_prompt, 32), _LEAST_OUTPUT, aim.depth))
-            measured = await self._yardstick.measure(BenchTest("chat", aim.n_prompt, output, aim.depth))
-        except (Refused, EngineDied) as error:
-            raise TrialFailed(error.failure) from error
-        model = self._yardstick.model
-        assert model is not None
-        return Taken(
-            measured,
-            model.threads,
-            model.threads_batch,
-            model.n_ubatch,
-            model.flash_attention,
-            sum(buffer.bytes for buffer in model.buffers),
-            sum(layer.device_bytes for layer in model.placement)
-            + sum(buffer.bytes for buffer in model.buffers if buffer.kind != "weights" and buffer.device != "CPU"),
-        )
-
-    async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
-        former = self._yardstick.profile
-        if former is None or change_class(former, profile)[0] in ("none", "live"):
-            return None
-        try:
-            plan = await self._yardstick.plan(profile)
-        except EngineDied:
-            return None
-        return _too_large(plan, aim.leave_free_bytes) if plan is not None else None
-
-    async def _bring_in_force(self, profile: Profile) -> bool:
-        """Whether anything but a live change had to be done for it."""
-        former = self._yardstick.profile
-        loaded = await self._yardstick.load(profile)
-        return loaded is not None and (former is None or change_class(former, profile)[0] not in ("none", "live"))
-
-
-def _too_large(plan: MemoryPlan, leave_free: int) -> Failure | None:
-    """Why a plan says no; a model that is streamed need not fit into RAM."""
-    remedy = "Fewer layers on the device, a smaller quant or a shorter context would."
-    for device in plan.devices:
-        if device.free_bytes is None or (device.device == RAM and plan.streamed_bytes):
-            continue
-        if device.free_bytes - device.needed_bytes < leave_free:
-            return Failure(
-                f"It does not fit on {device.device}",
-                f"It takes {device.needed_bytes / _MIB:,.0f} MiB of the {device.free_bytes / _MIB:,.0f} MiB that are "
-                f"free there, and {leave_free / _MIB:,.0f} MiB are to stay free.",
-                remedy,
-            )
-    if not plan.fits:
-        return Failure("It does not fit", " ".join(plan.notes) or "The plan says so.", remedy)
-    return None
-
-
 def _loads_nothing(move: Move) -> bool:
-    """Whether the KV cache comes along too: without it one side would be measured at another depth."""
-    return move.cheap and not move.keys & {"flash_attention", "cache_type_k", "cache_type_v"}
+    """Whether the KV cache may come along too: without it one side would be measured at another depth. Of other types
+    its cells would have to be rounded, and could not be had back.
+    """
+    return move.cheap and not move.keys & {"cache_type_k", "cache_type_v"}
 
 
-def _start_of(profile: Profile, aim: Aim) -> Profile:
-    """With room for what is measured; the probe off, because it is a cost that all candidates share."""
-    needed = aim.depth + aim.n_prompt + aim.n_output + 1
-    n_ctx = profile.n_ctx if profile.n_ctx == 0 or profile.n_ctx >= needed else -(-needed // 256) * 256
-    sampling = msgspec.structs.replace(profile.sampling, temperature=0.0)
-    return msgspec.structs.replace(profile, n_ctx=n_ctx, probe_every=0, sampling=sampling)
-
-
-def _facts(model: ModelInfo, aim: Aim) -> Facts:
-    seen = DevicesInstrument().sample(None).devices
-    held = sum(layer.copied_bytes for layer in model.placement)
-    available = _available_bytes() + held
-    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Facts(
-        physical_cores=physical_cores(),
-        logical_cores=logical,
-        devices=tuple(
-            Device(
-                device.name,
-                None if device.total_bytes is None else device.total_bytes - (device.used_bytes or 0),
-                device.dram_peak_bytes_s,
-            )
-            for device in seen
-        ),
-        n_layer=model.n_layer,
-        is_mixture=_is_mixture(Path(model.path)),
-        bytes_per_token=model.bytes_per_token,
-        kv_bytes_at_depth=model.kv_bytes_per_token * aim.depth,
-        repackable_bytes=_repackable(Path(model.path)),
-        model_bytes=model.file_bytes,
-        available_bytes=available,
-        ram_peaks={count: peak for count in range(1, logical + 1) if (peak := known_peak(count)) is not None},
-        streamed_bytes=max(0, model.file_bytes - available),
-    )
-
-
-def _available_bytes() -> int:
-    return int(psutil.virtual_memory().available)
-
-
-def _is_mixture(path: Path) -> bool:
+def _n_ctx_train(profile: Profile) -> int:
+    """Tokens that the model was trained for; 0 where that cannot be told."""
     try:
+        path = guide_path() if profile.model == GUIDE else Path(profile.model).expanduser()
         header = read_header(path)
-    except GgufError:
-        return False
-    return bool(header.number("expert_count"))
-
-
-def _repackable(path: Path) -> int:
-    try:
-        headers = read_parts(path)
-    except GgufError:
+    except (GgufError, GuideError):
         return 0
-    return sum(tensor.bytes for header in headers for tensor in header.tensors if tensor.type.name in _REPACKED)
+    return header.number("context_length") or 0
+
+
+def _busy(load: OtherLoad | None) -> tuple[str, ...]:
+    cores = load.cores() if load is not None else None
+    if cores is None or cores <= _BUSY_CORES:
+        return ()
+    return (f"Other programs kept {cores:.1f} cores busy meanwhile: figures scatter by it.",)
 
 
 def _ledger(model: ModelInfo, facts: Facts, aim: Aim) -> Ledger:
-    devices = tuple(device.name for device in facts.devices)
-    machine = machine_name(processor_name(), facts.logical_cores, devices)
-    return Ledger(f"{model.name}|{model.architecture}|{model.quant}|{model.file_bytes}", machine, aim.goal)
+    return Ledger(f"{model.name}|{model.architecture}|{model.quant}|{model.file_bytes}", this_machine(facts), aim.goal)

@@ -7,11 +7,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from pagewise.host.jobs.job import Job, JobError
 from pagewise.host.jobs.side_engine import SideEngine
 from pagewise.host.slot import EngineDied
-from pagewise.jobs.base import JobFailed
+from pagewise.jobs.base import JobFailed, JobProgress
 from pagewise.jobs.bench import BenchTest
+from pagewise.jobs.compare import MeasureQuality, Quality, QualityMeasured
 from pagewise.jobs.measure import Measure, Measured
 from pagewise.jobs.plan import MakePlan, MemoryPlan, Planned
 from pagewise.messages import EngineHello, Failure, Load, Loaded, LoadFailed, LoadProgress, ModelInfo
@@ -69,12 +72,11 @@ class Yardstick:
         change = change_class(self.profile, profile)[0] if self.profile is not None else "process"
         if change == "none":
             return None
-        if self._engine is None:
-            self._engine = await self._stack.enter_async_context(self._job.side_engine())
+        engine = await self._up()
         self._id += 1
-        self._engine.send(Load(self._id, profile, change))
+        engine.send(Load(self._id, profile, change))
         try:
-            async for event in self._engine.events():
+            async for event in engine.events():
                 if isinstance(event, LoadProgress) and event.total_bytes:
                     self._job.progress(f"load {profile.name}", event.done_bytes, event.total_bytes, "bytes")
                 elif isinstance(event, Loaded):
@@ -89,13 +91,18 @@ class Yardstick:
             raise
         raise AssertionError("the events of an engine end with its death")
 
+    async def library(self) -> str:
+        """Which llama.cpp measures: its version, and what it is built for. Raises EngineDied."""
+        hello = (await self._up()).hello
+        return f"{hello.llama_cpp} {hello.system_info}" if hello is not None else ""
+
     async def plan(self, profile: Profile) -> MemoryPlan | None:
         """What it would take in place of what is held now; None where that cannot be known. Raises EngineDied."""
-        assert self._engine is not None, "nothing has been loaded"
+        engine = await self._up()
         self._id += 1
-        self._engine.send(MakePlan(self._id, profile))
+        engine.send(MakePlan(self._id, profile))
         try:
-            async for event in self._engine.events():
+            async for event in engine.events():
                 if isinstance(event, Planned):
                     return event.plan
                 if isinstance(event, JobFailed):
@@ -104,6 +111,35 @@ class Yardstick:
             await self.clear()
             raise
         raise AssertionError("the events of an engine end with its death")
+
+    async def quality(self, profile: Profile, wanted: MeasureQuality) -> Quality:
+        """What ``wanted`` finds of this profile; its id is set here. Nothing is in force afterwards.
+
+        Raises Refused and EngineDied.
+        """
+        await self.load(profile)
+        assert self._engine is not None
+        self._id += 1
+        self._engine.send(msgspec.structs.replace(wanted, id=self._id))
+        try:
+            async for event in self._engine.events():
+                if isinstance(event, QualityMeasured):
+                    return event.quality
+                if isinstance(event, JobFailed):
+                    raise Refused(event.failure)
+                if isinstance(event, JobProgress):
+                    self._job.progress(f"quality: {event.phase}", event.done, event.total, event.unit)
+        except EngineDied:
+            await self.clear()
+            raise
+        finally:
+            self.profile = self.model = None
+        raise AssertionError("the events of an engine end with its death")
+
+    async def _up(self) -> SideEngine:
+        if self._engine is None:
+            self._engine = await self._stack.enter_async_context(self._job.side_engine())
+        return self._engine
 
     async def measure(self, test: BenchTest) -> Measured:
         """One sample on the profile in force. Raises Refused and EngineDied."""
