@@ -26,6 +26,7 @@ from pagewise.engine.llamacpp.placement import placement
 from pagewise.engine.prompt import Prompts
 from pagewise.engine.running import Running
 from pagewise.memory_file import memory_file
+from pagewise.settings import Lora
 
 PROMPT = [int(id) for id in np.random.default_rng(5).integers(3, 1024, 150)]
 NEXT = 77
@@ -129,7 +130,12 @@ def test_a_state_of_more_than_caches_is_refused_with_flash_attention_turned(carr
 
 @pytest.mark.parametrize(
     ("architecture", "keys"),
-    [("lfm2", {"flash_attention": "off"}), ("llama", {"n_ctx": 256}), ("llama", {"cache_type_k": "q8_0"})],
+    [
+        ("lfm2", {"flash_attention": "off"}),
+        ("lfm2", {"flash_attention": "auto"}),
+        ("llama", {"n_ctx": 256}),
+        ("llama", {"cache_type_k": "q8_0"}),
+    ],
     ids=str,
 )
 def test_a_context_that_the_cache_could_not_follow_into_is_not_made_where_it_must(
@@ -144,6 +150,48 @@ def test_a_context_that_the_cache_could_not_follow_into_is_not_made_where_it_mus
             one.new_context(wanted, ctypes.create_string_buffer(2), carried, must_carry=True)
         assert one.context is former and one.usable and one.sequence.ids == ids
         assert carried.stored() is None
+
+
+def test_a_cache_that_only_then_cannot_follow_comes_back_with_its_context_where_it_must(
+    carried: CarriedCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(flash_attention="on", n_ctx=1024) as one:
+        one.sequence.prefill(PROMPT, lambda _done: None)
+        monkeypatch.setattr("pagewise.engine.running.flip", lambda state: False)
+        former = one.profile
+        wanted = msgspec.structs.replace(former, flash_attention="off")
+        with pytest.raises(Failed, match="KV cache"):
+            one.new_context(wanted, ctypes.create_string_buffer(2), carried, must_carry=True)
+        assert one.usable and one.context.flash_attention and one.profile is former
+        assert one.sequence.ids == PROMPT and one.sequence.used == len(PROMPT)
+        assert carried.stored() is None
+
+
+def test_a_copy_does_not_stay_where_an_adapter_is_refused(carried: CarriedCache) -> None:
+    with running() as one:
+        one.sequence.prefill(PROMPT, lambda _done: None)
+        wanted = msgspec.structs.replace(one.profile, lora=(Lora("/nowhere/adapter.gguf"),))
+        with pytest.raises(Failed, match="adapter"):
+            one.new_context(wanted, ctypes.create_string_buffer(2), carried)
+        assert one.sequence.ids == PROMPT and carried.stored() is None
+
+
+def test_a_copy_is_cut_back_no_further_than_its_window_reaches_though_the_whole_cache_is_kept(
+    carried: CarriedCache,
+) -> None:
+    cut = [*PROMPT[:75], NEXT]
+    with running("gemma3", swa_full=True) as before:
+        before.sequence.prefill(PROMPT, lambda _done: None)
+        assert before.put_aside(carried) == ""
+        assert before.sequence.reuse(cut).tokens == 75
+        expected = next_token(before)
+    with running("gemma3", swa_full=True) as after:
+        assert after.take_up(carried) == (len(PROMPT), "")
+        tokens, note = after.sequence.reuse(cut)
+        after.sequence.prefill(cut[:-1], lambda _done: None)
+        found = next_token(after)
+    assert float((np.exp(expected) * (expected - found)).sum()) < 1e-3
+    assert tokens == 0 and "sliding window" in note
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 10_000, b"pwkv" + b"\xff" * 10_000, b"pwkv" + bytes(10_000)])

@@ -251,3 +251,19 @@ def test_nodes_that_nobody_waits_for_are_looked_at_once(monkeypatch: pytest.Monk
     assert evaluate() == [0, 1] and heard == list(range(1, len(names) + 1))
     follower.listen(None)
     assert evaluate() == [0, 1]
+
+
+def test_a_node_at_which_a_token_was_stopped_is_not_waited_for_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "pagewise.engine.llamacpp.follow.library.tensor_name", lambda tensor: f"l_out-{tensor}".encode()
+    )
+    done: list[int] = []
+    follower = Follower(("0", "1", "output"), done.append)
+    follower.begin(1)
+    assert follower.callback(1, True, None)
+    follower.end()
+    follower.active = False
+    follower.begin(1)
+    assert not follower.callback(7, True, None)
+    follower.end()
+    assert done == []

@@ -8,8 +8,9 @@ For a device, whose memory is kept in the file named by ``FAKE_DEVICE``: ``gib:N
 where there is no room), ``sticky`` (gives it back only with its process), ``robbed:N`` (somebody else takes so much of
 it right before it loads).
 For a measurement, which takes half as long with two threads: ``endless`` (ends only when it is stopped). For a load
-within a tune: ``falls`` (dies of a new context), ``lingers`` (takes a while for it, and says so in the file
-``FAKE_ENGINE_LOADS``, which has a line for each load).
+within a tune: ``falls`` (dies of a new context), ``sticks`` (hangs at it), ``loses`` (refuses it, and then has no model
+any more), ``lingers`` (takes a while for it, and says so in the file ``FAKE_ENGINE_LOADS``, which has a line for each
+load).
 For a trial of the tuner: ``crashes:KEY=VALUE`` (a segmentation fault where the profile has that), ``resets:KEY=VALUE``
 (aborts as a driver's fault does), ``illegal:KEY=VALUE`` (lacks an instruction), all in the measurement, and
 ``refuses:KEY=VALUE`` in the load.
@@ -110,6 +111,12 @@ class FakeEngine:
         if load.change == "context" and "falls" in words:
             os.kill(os.getpid(), signal.SIGSEGV)
             signal.pause()
+        if load.change == "context" and "sticks" in words:
+            signal.pause()
+        if load.change == "context" and "loses" in words:
+            self.profile = None
+            self.send(messages.LoadFailed(load.id, failure))
+            return
         if load.change == "context" and "lingers" in words:
             time.sleep(0.5)
         held = self.profile.name if self.profile else None

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from tests.host.talk import SCRIPTED, Talk, children, gone, is_alive, profile
+from tests.host.talk import PATIENCE_S, SCRIPTED, Talk, children, gone, is_alive, profile
 
 from pagewise.client import HostClient
+from pagewise.host.session import Session
 from pagewise.messages import EngineLost, EngineStatus, Loaded, Tokens
 
 _APP = """
@@ -79,6 +82,24 @@ async def test_close_ends_host_and_engine_in_mid_reply(own_folders: None) -> Non
     assert host is not None and engine is not None
     await gone(host, engine)
     await client.close()
+
+
+async def test_a_job_that_does_not_end_keeps_no_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("pagewise.host.session._JOBS_S", 0.01)
+    outlet: Any = SimpleNamespace(send=lambda event: None, waiting=0, flowing=True)
+    session = Session(outlet, SCRIPTED, tmp_path / "log", asyncio.Event())
+    ended: list[bool] = []
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    async def end() -> None:
+        ended.append(True)
+
+    monkeypatch.setattr(session._jobs, "close", never)
+    monkeypatch.setattr(session._slot, "end", end)
+    await asyncio.wait_for(session.close(), PATIENCE_S)
+    assert ended
 
 
 async def test_what_an_engine_leaves_behind_in_its_group_ends_with_it(tmp_path: Path, own_folders: None) -> None:

@@ -16,10 +16,11 @@ from tests.synthetic import make_model
 
 from pagewise.client import HostClient
 from pagewise.host.jobs.in_place import InPlace, to_its_end
+from pagewise.host.slot import EngineDied, LoadRefused
 from pagewise.jobs.base import JobFailed, JobProgress
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.tune import MEASURE, Aim, Trial, TrialEnded, Tune, Tuned
-from pagewise.messages import EngineLost, EngineStatus, Finished, Loaded, Stop
+from pagewise.messages import ChangeClass, EngineLost, EngineStatus, Failure, Finished, Loaded, Notice, Stop
 from pagewise.readings import TurnTiming
 from pagewise.settings import Keep, Profile
 
@@ -123,6 +124,24 @@ async def test_an_engine_that_dies_of_a_trial_is_replaced_and_the_person_told(ta
     assert [event.cancelled for event in talk.all(JobFailed)] == [False]
 
 
+async def test_an_engine_that_has_lost_its_model_over_a_trial_is_replaced(talk: Talk) -> None:
+    await tuning(talk, "loses", fixed=("threads", "threads_batch"))
+    assert "could not go back" in (await talk.wait(EngineLost)).failure.why
+    assert (await talk.wait(Loaded)).profile.name == "good"
+    turn = talk.ask(4)
+    assert (await talk.wait(Finished, lambda event: event.id == turn)).reason == "length"
+    assert [event.cancelled for event in talk.all(JobFailed)] == [False]
+
+
+async def test_an_engine_that_hangs_at_a_trial_is_ended_and_replaced(talk: Talk, loads: Path) -> None:
+    await tuning(talk, "sticks", fixed=("threads", "threads_batch"))
+    await asyncio.wait_for(begun(loads), PATIENCE_S)
+    turn = talk.ask(4)
+    assert "did nothing" in (await talk.wait(EngineLost)).failure.why
+    assert (await talk.wait(Loaded)).profile.name == "good"
+    assert (await talk.wait(Finished, lambda event: event.id == turn)).reason == "length"
+
+
 async def test_a_message_in_the_middle_of_a_change_leaves_the_profile_that_was_in_force(
     talk: Talk, loads: Path
 ) -> None:
@@ -135,17 +154,82 @@ async def test_a_message_in_the_middle_of_a_change_leaves_the_profile_that_was_i
     assert len(changed) == 2 and changed[-1] == f"context {in_force.n_ubatch}"
 
 
+async def test_what_fails_in_the_conversations_engine_is_kept_from_no_later_tune(talk: Talk, tmp_path: Path) -> None:
+    """There the KV cache has to come along: an engine of its own may well do what this one refuses."""
+    in_force = profile("good", threads=2)
+    talk.load(in_force)
+    await talk.wait(Loaded)
+    for time, in_place in enumerate((True, False)):
+        talk.send(Tune(TUNE + time, in_force, AIM, most_trials=3, in_place=in_place, fresh=True))
+        done = await talk.wait(Tuned)
+        assert any(trial.pairs for trial in done.trials if trial.changes)
+        kept = list((tmp_path / "state" / "pagewise" / "tune").glob("*.jsonl"))
+        assert bool(kept) != in_place
+
+
 async def test_without_a_model_there_is_nothing_to_tune(talk: Talk) -> None:
     talk.send(Tune(TUNE, Profile(name="none"), AIM, in_place=True))
     assert "No model" in (await talk.wait(JobFailed)).failure.why
 
 
+class Refuses:
+    """A slot whose engine refuses as many loads as ``kept`` says, and still holds these profiles then."""
+
+    def __init__(self, *kept: str | None) -> None:
+        self.engine: object | None = object()
+        self.must_carry: list[bool] = []
+        self.given_up: list[str] = []
+        self._kept = list(kept)
+
+    async def load(self, id: int, profile: Profile, change: ChangeClass, *, must_carry: bool) -> Loaded:
+        self.must_carry.append(must_carry)
+        if self._kept:
+            raise LoadRefused(Failure("It was refused", "Too little RAM is free.", "Wait."), self._kept.pop(0))
+        note = "" if must_carry else "too little RAM is free to put the KV cache aside"
+        return Loaded(id, profile, None, change, 1.0, kv_note=note)  # type: ignore[arg-type]
+
+    async def give_up(self, why: str) -> None:
+        self.given_up.append(why)
+        self.engine = None
+
+
+def tried_in(slot: Refuses, said: list[Any]) -> InPlace:
+    """A place where a trial with another micro-batch is in force."""
+    job: Any = SimpleNamespace(id=TUNE, slot=slot, send=said.append)
+    place = InPlace(job, Profile(name="good"), None)  # type: ignore[arg-type]
+    place.profile = Profile(name="good", n_ubatch=64)
+    return place
+
+
+async def test_what_was_in_force_comes_back_even_where_its_cache_cannot() -> None:
+    slot, said = Refuses("good"), []  # type: ignore[var-annotated]
+    place = tried_in(slot, said)
+    await place.restore()
+    assert place.profile == Profile(name="good")
+    assert slot.must_carry == [True, False] and not slot.given_up
+    assert [type(event) for event in said] == [Notice] and "RAM" in said[0].failure.why
+
+
+async def test_an_engine_that_refuses_what_was_in_force_is_given_up() -> None:
+    slot = Refuses("good", "good")
+    place = tried_in(slot, [])
+    with pytest.raises(EngineDied):
+        await place.restore()
+    assert slot.must_carry == [True, False] and len(slot.given_up) == 1
+    await place.restore()
+
+
 async def test_an_engine_that_does_not_stop_is_ended() -> None:
     sent: list[object] = []
     refused: list[str] = []
-    engine: Any = SimpleNamespace(send=sent.append, refuse=refused.append)
+    engine: Any = SimpleNamespace(send=sent.append)
+
+    async def give_up(why: str) -> None:
+        refused.append(why)
+
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    job: Any = SimpleNamespace(id=TUNE, slot=SimpleNamespace(engine=engine), expect=lambda id: answer)
+    slot = SimpleNamespace(engine=engine, give_up=give_up)
+    job: Any = SimpleNamespace(id=TUNE, slot=slot, expect=lambda id: answer)
     place = InPlace(job, Profile(name="good"), None)  # type: ignore[arg-type]
     place._stop_s = 0.0
     measuring = asyncio.create_task(place.measure(BenchTest("chat", 8, 8)))

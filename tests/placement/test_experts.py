@@ -233,3 +233,33 @@ def test_a_layer_that_lacks_nothing_wakes_nobody(mixture: Mixture, monkeypatch: 
         mixture.evaluate()
     # Once, when a token is over.
     assert woken == [1] * 5
+
+
+@pytest.fixture
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> tuple[Mixture, list[int]]:
+    """A mixture whose readers stand still, filled as far as its room goes, and how many of them were woken."""
+    mixture = Mixture()
+    mixture.experts.resize(30 * UNIT)
+    while job := mixture.readers._next():
+        job.owner.finished(job)
+    woken: list[int] = []
+    monkeypatch.setattr(mixture.readers, "wake", woken.append)
+    return mixture, woken
+
+
+def test_what_must_go_before_a_large_batch_goes_at_once(by_hand: tuple[Mixture, list[int]]) -> None:
+    mixture, woken = by_hand
+    mixture.experts.begin(64)
+    assert woken == [len(mixture.experts._drops)] and woken[0] > 0
+
+
+def test_what_is_wanted_again_while_it_goes_is_read_by_several(by_hand: tuple[Mixture, list[int]]) -> None:
+    mixture, woken = by_hand
+    here = next(expert for expert, listed in enumerate(mixture.experts._listed) if listed)
+    mixture.experts._drop(here)
+    mixture.experts._read(here)
+    for _ in LAYOUT.slices[here]:
+        job = mixture.readers._next()
+        assert job is not None and job.dropping and not woken
+        job.owner.finished(job)
+    assert woken == [len(LAYOUT.slices[here])]

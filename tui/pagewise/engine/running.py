@@ -115,24 +115,28 @@ class Running:
         follower = self.streaming.callback if self.streaming else None
         # Both contexts may not fit side by side, so the cache waits in a memory file between them.
         note = self.put_aside(carried)
-        if must_carry and (why := note or self._why_not(profile, carried)):
+        try:
+            if must_carry and (why := note or self._why_not(profile, carried)):
+                raise _not_along(why)
+            undo = self.adapters.load(profile.lora)
+        except Failed:
             carried.clear()
-            raise Failed(
-                "The KV cache would not come along", f"{why}.", "Switch to such a profile when that does not matter."
-            )
-        undo = self.adapters.load(profile.lora)
+            raise
         self.context.free()
         try:
-            context = Context(self.model, self._shaped(profile), stop_flag, follower)
+            self._take(Context(self.model, self._shaped(profile), stop_flag, follower))
+            taken = self._fill_from(carried)
+            if must_carry and taken.note:
+                raise _not_along(taken.note)
         except Failed:
             undo()
+            self.context.free()
             self._take(Context(self.model, self._shaped(former), stop_flag, follower))
             self.take_up(carried)
             raise
+        carried.clear()
         self.profile = profile
         self.adapters.drop_others()
-        self._take(context)
-        taken = self.take_up(carried)
         return taken._replace(note=note or taken.note)
 
     def _why_not(self, profile: Profile, carried: CarriedCache) -> str:
@@ -144,8 +148,9 @@ class Running:
             return _TOO_LONG.format(len(stored.ids), profile.n_ctx)
         if (profile.cache_type_k, profile.cache_type_v) != (context.cache_type_k, context.cache_type_v):
             return _OTHER_CELLS
-        turned = profile.flash_attention == ("off" if context.flash_attention else "on")
-        return _OTHER_CELLS if turned and not can_flip(carried.part(*stored.state)) else ""
+        # What "auto" comes to is only known of a context that was made with it.
+        same = profile.flash_attention in (self.profile.flash_attention, "on" if context.flash_attention else "off")
+        return "" if same or can_flip(carried.part(*stored.state)) else _OTHER_CELLS
 
     def _shaped(self, profile: Profile) -> Profile:
         return profile if self.streaming is None else self.streaming.shaped(profile)
@@ -179,27 +184,31 @@ class Running:
 
     def take_up(self, carried: CarriedCache) -> Carried:
         """Fill the KV cache from what was put aside, if this context can take it; it is no longer aside then."""
-        stored = carried.stored()
         try:
-            if stored is None:
-                return Carried(0, "")
-            if stored.made.weights != self.model.file.identity:
-                return Carried(0, "the weights are those of another file")
-            if stored.made.adapters != self.adapters.made:
-                return Carried(0, "it was computed with other LoRA adapters")
-            if len(stored.ids) >= self.context.n_ctx:
-                return Carried(0, _TOO_LONG.format(len(stored.ids), self.context.n_ctx))
-            checkpoints = [(count, _own(carried.part(start, size))) for count, start, size in stored.checkpoints]
-            if not restore_state(self.context, carried.part(*stored.state)):
-                # Turned over in a copy: an engine that is ended in the middle must leave no half of it in the file.
-                turned = _own(carried.part(*stored.state))
-                if not flip(turned) or not restore_state(self.context, turned):
-                    return Carried(0, _OTHER_CELLS)
-                checkpoints = [(count, state) for count, state in checkpoints if flip(state)]
-            self.sequence.adopt(stored.ids, checkpoints)
-            return Carried(len(stored.ids), "")
+            return self._fill_from(carried)
         finally:
             carried.clear()
+
+    def _fill_from(self, carried: CarriedCache) -> Carried:
+        """The same, and it stays put aside."""
+        stored = carried.stored()
+        if stored is None:
+            return Carried(0, "")
+        if stored.made.weights != self.model.file.identity:
+            return Carried(0, "the weights are those of another file")
+        if stored.made.adapters != self.adapters.made:
+            return Carried(0, "it was computed with other LoRA adapters")
+        if len(stored.ids) >= self.context.n_ctx:
+            return Carried(0, _TOO_LONG.format(len(stored.ids), self.context.n_ctx))
+        checkpoints = [(count, _own(carried.part(start, size))) for count, start, size in stored.checkpoints]
+        if not restore_state(self.context, carried.part(*stored.state)):
+            # Turned over in a copy: an engine that is ended in the middle must leave no half of it in the file.
+            turned = _own(carried.part(*stored.state))
+            if not flip(turned) or not restore_state(self.context, turned):
+                return Carried(0, _OTHER_CELLS)
+            checkpoints = [(count, state) for count, state in checkpoints if flip(state)]
+        self.sequence.adopt(stored.ids, checkpoints)
+        return Carried(len(stored.ids), "")
 
     def warm(self) -> None:
         """Run one token and forget it: builds the graph, and reads what is still on disk. Raises Failed."""
@@ -220,6 +229,10 @@ class Running:
         self._reads.close()
         if self._page_in is not None:
             self._page_in.close()
+
+
+def _not_along(why: str) -> Failed:
+    return Failed("The KV cache would not come along", f"{why}.", "Switch to such a profile when that does not matter.")
 
 
 def _own(part: ctypes.Array[ctypes.c_uint8]) -> ctypes.Array[ctypes.c_uint8]:

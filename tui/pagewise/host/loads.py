@@ -152,16 +152,18 @@ class Loads:
 
         self._queue(hold())
         self._borrowers.append(on_wanted)
+        has_it = False
         try:
             await given
-            self._slot.is_lent = True
+            has_it = self._slot.is_lent = True
             yield self.in_force
         finally:
             self._borrowers.remove(on_wanted)
-            self._slot.is_lent = False
-            if self._slot.engine is None and self._turns.model is not None and self._slot.death is not None:
-                # It ended over a load of the borrower's, of which on_lost is not told.
-                self._lost(self._slot.death)
+            if has_it:
+                self._slot.is_lent = False
+                if self._slot.engine is None and self._turns.model is not None and self._slot.death is not None:
+                    # It ended over a load of the borrower's, of which on_lost is not told.
+                    self._lost(self._slot.death)
             over.set()
 
     def _tell_borrowers(self) -> None:

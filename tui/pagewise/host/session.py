@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 import socket
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from pagewise.monitor.feed import MonitorFeed
 
 DEFAULT_HZ = 2.0
+_JOBS_S = 3.0
+"""Jobs get so long to end in good order. One that is at a load in the engine may not come to its end before that."""
 
 
 class Session:
@@ -132,7 +135,8 @@ class Session:
             self._monitor.close()
         self._loads.close()
         await self._readings_socket.close()
-        await self._jobs.close()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._jobs.close(), _JOBS_S)
         self._watchdog.stop()
         self._upkeep.stop()
         self._judge.close()
@@ -199,7 +203,8 @@ class Session:
 
     def _owed(self) -> Watched | None:
         engine, turn = self._slot.engine, self._turns.now
-        if engine is None or (turn is None and not self._loads.has_load_in_hand):
+        is_owed = turn is not None or self._loads.has_load_in_hand or self._slot.is_lent
+        if engine is None or not is_owed:
             return None
         if not self._outlet.flowing:
             # The engine is not being read, because the app does not read: its silence is ours.

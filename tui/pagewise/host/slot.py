@@ -237,6 +237,13 @@ class EngineSlot:
             await engine.dismiss(at_once)
             self._sampler.look_at(None, None)
 
+    async def give_up(self, why: str) -> None:
+        """End the engine at once because of ``why``, and wait until it is gone: an end by itself, for ``on_lost``."""
+        engine = self.engine
+        if engine is not None:
+            engine.refuse(why)
+            await engine.ended()
+
     async def end(self) -> None:
         """End all engines at once, for good."""
         engines = [*self._parked, *([] if self.engine is None else [self.engine])]

@@ -68,6 +68,10 @@ class Engine(asyncio.SubprocessProtocol):
             self.refused = why
             self._kill()
 
+    async def ended(self) -> None:
+        """Wait until it is gone, and ``on_exit`` told."""
+        await self._over.wait()
+
     async def dismiss(self, at_once: bool = False) -> None:
         """End it in good order, or with SIGKILL; returns when the process and its group are gone."""
         self.dismissed = True

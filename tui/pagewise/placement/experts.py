@@ -136,6 +136,7 @@ class Experts:
                 self._weight = 1.0
                 self._reorder()
             self._trim()
+            self._wake()
 
     def chosen(self, layer: str, counts: Mapping[int, int], n_tokens: int) -> None:
         """The router of ``layer`` has chosen these (expert: for how many tokens); returns when they are there."""
@@ -375,3 +376,5 @@ class Experts:
         if expert in self._again:
             self._again.discard(expert)
             self._read(expert)
+            # Its pieces are for several threads, not only for the one that has dropped it.
+            self._wake()

@@ -68,7 +68,8 @@ class Sequence:
         """Why what the cache holds is of no use for another reply; empty while it is."""
         model = context.model
         self._stateful = model.recurrent or model.hybrid
-        self._window = model.n_swa if model.n_swa > 0 and not context.swa_full else 0
+        self._window = max(0, model.n_swa)
+        """Looked at even where the whole cache is kept: a copy that was put back has no cells outside the window."""
         self._one = (ctypes.c_int32 * 1)()
         self._single = llama_cpp.llama_batch_get_one(self._one, 1)
 
@@ -208,7 +209,7 @@ class Sequence:
 
     @property
     def _needs_checkpoints(self) -> bool:
-        return self._stateful or bool(self._window)
+        return self._stateful or (bool(self._window) and not self.context.swa_full)
 
     def _window_complete(self, keep: int) -> bool:
         first: int = llama_cpp.llama_memory_seq_pos_min(self.context.memory, 0)

@@ -80,7 +80,8 @@ class Follower:
 
     def begin(self, n_tokens: int) -> None:
         """An evaluation is about to begin."""
-        self._computed = None
+        # One that was stopped at a node that was wanted has left it.
+        self._computed = self._reached = self._routed = None
         self._reached_count = 0
         self._remembers = n_tokens == 1 and self.learnt and self.active and self._listener is None
         if not self._remembers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from pagewise.jobs.base import JobAnswer, JobFailed
 from pagewise.jobs.bench import BenchTest
 from pagewise.jobs.measure import Measure, Measured
 from pagewise.jobs.plan import MemoryPlan
-from pagewise.messages import ChangeClass, Failure, Loaded, ModelInfo, Stop
+from pagewise.messages import ChangeClass, Failure, Loaded, ModelInfo, Notice, Stop
 from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
 
@@ -51,10 +52,15 @@ class InPlace:
             raise Refused(Failure("This needs a load", "The conversation's model stays.", "Run `pagewise tune`."))
         return await to_its_end(self._bring(profile, change))
 
-    async def _bring(self, profile: Profile, change: ChangeClass) -> Loaded:
+    async def _bring(self, profile: Profile, change: ChangeClass, *, must_carry: bool = True) -> Loaded:
+        slot = self._job.slot
         try:
-            loaded = await self._job.slot.load(self._job.id, profile, change, must_carry=True)
+            loaded = await slot.load(self._job.id, profile, change, must_carry=must_carry)
         except LoadRefused as error:
+            if error.kept is None:
+                # It holds no model any more, of which nobody but us is told: the next one is loaded as after any loss.
+                await slot.give_up(f"It could not go back to the profile that was in force. {error.failure.why}")
+                raise EngineDied(error.failure) from error
             raise Refused(error.failure) from error
         self.profile, self.model = profile, loaded.model
         return loaded
@@ -69,6 +75,8 @@ class InPlace:
         if engine is None:
             raise EngineDied(_GONE)
         answer = self._job.expect(self._job.id)
+        # Between two measurements it owes nothing.
+        self._job.slot.last_word_at = time.monotonic()
         engine.send(Measure(self._job.id, test.test, test.n_prompt, test.n_output, -1))
         said: JobAnswer | None = None
         while said is None:
@@ -96,13 +104,39 @@ class InPlace:
             await asyncio.wait([answer], timeout=_LOOK_S)
             waited += _LOOK_S
             if waited > self._stop_s and not answer.done():
-                engine.refuse(f"It was asked to stop measuring and had not done so after {self._stop_s:g} seconds.")
+                await self._job.slot.give_up(
+                    f"It was asked to stop measuring and had not done so after {self._stop_s:g} seconds."
+                )
                 return
 
     async def restore(self) -> None:
-        """What was in force before; if the engine is gone, another one is started with it."""
-        if self._job.slot.engine is not None:
+        """What was in force before, for the price of the KV cache where it must be; if the engine is gone, or refuses
+        even that, another one is started with it. Raises EngineDied.
+        """
+        assert self.profile is not None
+        if self._job.slot.engine is None:
+            return
+        try:
             await self.load(self._begun_with)
+        except Refused:
+            await to_its_end(self._restore_without_cache(change_class(self.profile, self._begun_with)[0]))
+
+    async def _restore_without_cache(self, change: ChangeClass) -> None:
+        try:
+            loaded = await self._bring(self._begun_with, change, must_carry=False)
+        except Refused as error:
+            await self._job.slot.give_up(f"It refused the profile that was in force before. {error.failure.why}")
+            raise EngineDied(error.failure) from error
+        if loaded.kv_note:
+            self._job.send(
+                Notice(
+                    Failure(
+                        "The KV cache was not kept over the tune",
+                        f"{loaded.kv_note}.",
+                        "The next reply reads the conversation from its beginning.",
+                    )
+                )
+            )
 
 
 async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
