@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.bench.measure import Measurement
-from tests.bench.pairs import in_turns
+from tests.bench.pairs import in_turns, two_at_a_time
 from tests.bench.whole_program import Program
 from tests.engine.harness import EngineProcess, profile
 
@@ -82,13 +82,12 @@ def paired(tool: Path, model: Path, threads: int, pairs: int) -> Iterator[Measur
 
         for probe in programs:
             ours(probe)
-        for _ in range(pairs // 2):
-            # Two pairs at a time, since in_turns changes who is first from pair to pair.
+        for count in two_at_a_time(pairs):
             for probe, found in ratios.items():
                 found += in_turns(
                     lambda probe=probe: ours(probe),
                     lambda: theirs(tool, model, threads, depth),
-                    2,
+                    count,
                 )
     note = f"{TOKENS} tokens at depth {depth}"
     for probe, what, limit in ((DEFAULT_PROBE, "at its default", 0.97), (0, "off", 0.98)):

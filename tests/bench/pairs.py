@@ -11,6 +11,11 @@ _SHARE = 0.95
 _SEED = 20_240
 
 
+def two_at_a_time(pairs: int) -> list[int]:
+    """So many pairs in rounds of two, since ``in_turns`` changes who is first from pair to pair; an odd one alone."""
+    return [2] * (pairs // 2) + [1] * (pairs % 2)
+
+
 def in_turns(ours: Callable[[], float], theirs: Callable[[], float], pairs: int) -> list[float]:
     """The ratio ours / theirs of each pair. Who is first changes from pair to pair."""
     ratios = []

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from tests.bench.measure import Measurement, row
-from tests.bench.pairs import in_turns, median_interval
+from tests.bench.pairs import in_turns, median_interval, two_at_a_time
 
 
 def test_who_is_first_changes_from_pair_to_pair() -> None:
@@ -14,6 +14,11 @@ def test_who_is_first_changes_from_pair_to_pair() -> None:
 
     assert in_turns(lambda: side("ours", 3.0), lambda: side("theirs", 2.0), 3) == [1.5, 1.5, 1.5]
     assert order == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 5, 20])
+def test_as_many_pairs_are_measured_as_were_asked_for(pairs: int) -> None:
+    assert sum(two_at_a_time(pairs)) == pairs and max(two_at_a_time(pairs)) <= 2
 
 
 def test_the_interval_holds_the_median_and_leaves_out_a_stray() -> None:

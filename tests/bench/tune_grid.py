@@ -81,6 +81,7 @@ def record(target: Path) -> None:
     model = make_model(SHAPE)
     names = list(axes())
     cells = []
+    load_seconds: dict[str, float] = {}
     with EngineProcess() as engine:
         engine.hello()
         former: Profile | None = None
@@ -89,10 +90,12 @@ def record(target: Path) -> None:
             keys = dict(zip(names, values, strict=True))
             profile = msgspec.structs.replace(start(model), **keys)
             change = "process" if former is None else change_class(former, profile)[0]
+            began = time.monotonic()
             answer = engine.try_load(profile, change)
             if isinstance(answer, LoadFailed):
                 cells.append(Cell(keys, (), 0.0))
                 continue
+            load_seconds[change] = max(load_seconds.get(change, 0.0), time.monotonic() - began)
             former, loaded = profile, answer
             samples = []
             measure(engine, 8)
@@ -126,6 +129,7 @@ def record(target: Path) -> None:
             "flash_attention": "on" if info.flash_attention else "off",
         },
         cells=tuple(cells),
+        load_seconds=load_seconds,
     )
     target.write_bytes(msgspec.json.encode(grid))
 

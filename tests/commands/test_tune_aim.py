@@ -103,9 +103,16 @@ def test_quants_are_levels_files_and_profiles(tmp_path: Path, monkeypatch: pytes
     folder = tmp_path / "pagewise" / "profiles"
     folder.mkdir(parents=True)
     (folder / "small.toml").write_text('model = "/m/small.gguf"\nquant = "Q4_K_M"\n')
-    assert wishes("q8_0, Q4_K_M") == (QuantWish("Q8_0"), QuantWish("Q4_K_M"))
-    assert wishes("/m/a.gguf,small") == (QuantWish(model="/m/a.gguf"), QuantWish("Q4_K_M", "/m/small.gguf"))
-    assert wishes("guide-q4") == (QuantWish("Q4_K_M"),)
+    mine, guide = Profile(name="mine", model="/m/mine.gguf"), Profile(name="guide")
+    assert wishes("q8_0, Q4_K_M", mine) == (QuantWish("Q8_0"), QuantWish("Q4_K_M"))
+    assert wishes("/m/a.gguf,small", mine) == (QuantWish(model="/m/a.gguf"), QuantWish("Q4_K_M", "/m/small.gguf"))
+    assert wishes("guide-q4", guide) == (QuantWish("Q4_K_M"),)
     with pytest.raises(TuneError) as caught:
-        wishes("Q8_O")
+        wishes("Q8_O", mine)
     assert "Q8_0" in caught.value.failure.next
+
+
+def test_a_profile_of_the_guide_is_no_quant_of_another_model() -> None:
+    with pytest.raises(TuneError) as caught:
+        wishes("guide-q4", Profile(name="mine", model="/m/mine.gguf"))
+    assert "guide-q4" in caught.value.failure.what and "another model" in caught.value.failure.what

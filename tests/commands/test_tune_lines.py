@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import msgspec
 import pytest
 
@@ -9,6 +11,7 @@ from pagewise.commands import tune
 from pagewise.commands.tune_aim import Wanted
 from pagewise.failure import Failure
 from pagewise.jobs.tune import Aim, Trial, TrialEnded, Tuned
+from pagewise.profiles.files import overridden
 from pagewise.settings import Keep, Profile
 
 START = Profile(name="mine", model="/m/a.gguf", n_ctx=4096)
@@ -46,6 +49,23 @@ def test_stopped_the_best_so_far_is_offered_as_words_for_a_command_line(
     # What the person's own profile says stays unsaid: context and probe are not the tuner's.
     assert "--set threads=4" in said and "--set 'placement={keep = \"800MiB\"}'" in said
     assert "n_ctx" not in said and "probe_every" not in said
+
+
+def test_what_went_back_to_its_default_and_another_file_are_said_too() -> None:
+    asked = Profile(name="mine", model="/m/a b-Q8_0.gguf", quant="Q8_0", threads=8, tensor_overrides=("x=CPU",))
+    best = msgspec.structs.replace(asked, model="/m/a b.gguf", quant=None, threads=0, tensor_overrides=())
+    words = tune._words(asked, best)
+    assert "--model '/m/a b.gguf'" in words and not any("quant" in word for word in words)
+    assert "--set threads=0" in words
+    overrides = ["x"]
+    for word in words:
+        key, _, value = shlex.split(word)[1].partition("=")
+        if key == "tensor_overrides":
+            overrides = overridden(asked, f"{key}={value}").tensor_overrides
+    assert overrides == ()
+    quant = tune._words(best, asked)
+    assert "--model '/m/a b-Q8_0.gguf'" in quant and "--set quant=Q8_0" in quant
+    assert tune._words(asked, asked) == []
 
 
 def test_a_trial_that_is_ruled_out_says_why_in_words() -> None:

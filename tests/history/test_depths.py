@@ -11,11 +11,15 @@ from pagewise.history.store import History
 
 
 def replied(file: Path, model: str, *depths: int | None) -> None:
+    """Each reply to a message that stood behind so many tokens; None: it had not a single token."""
     history = History(file)
     conversation = history.new_conversation("mine")
     for depth in depths:
         reply = history.begin_reply(conversation, "mine", model)
-        history.finish(reply, "stop", msgspec.structs.replace(TIMING, depth=depth))
+        new = 20
+        before = {"n_prompt": depth + new, "n_reused": depth} if depth is not None else {}
+        timing = msgspec.structs.replace(TIMING, depth=None if depth is None else depth + new, **before)
+        history.finish(reply, "stop", timing)
     history.close()
 
 
@@ -26,6 +30,15 @@ def test_the_median_of_a_models_own_replies(tmp_path: Path) -> None:
     assert usual_depth("llama", file) == (2000, 3)
     assert usual_depth("other", file) == (5, 1)
     assert usual_depth("third", file) is None
+
+
+def test_the_message_itself_is_no_depth_that_it_stood_behind(tmp_path: Path) -> None:
+    file = tmp_path / "history.db"
+    history = History(file)
+    reply = history.begin_reply(history.new_conversation("mine"), "mine", "llama")
+    history.finish(reply, "stop", msgspec.structs.replace(TIMING, depth=5000, n_prompt=5000, n_reused=0))
+    history.close()
+    assert usual_depth("llama", file) == (0, 1)
 
 
 def test_the_latest_replies_count(tmp_path: Path) -> None:

@@ -36,9 +36,22 @@ async def test_an_engine_that_dies_is_one_lost_trial(talk: Talk, word: str, said
     assert done.trials[lost.number + 1 :], "the tune went on"
 
 
-async def test_what_killed_an_engine_once_is_not_tried_by_the_next_tune(talk: Talk) -> None:
-    assert failed(await tuned(talk, 7, "crashes:flash_attention=on"))
-    assert not failed(await tuned(talk, 8, "crashes:flash_attention=on"))
+@pytest.mark.parametrize("word", ["crashes", "resets"])
+async def test_what_an_engine_died_of_once_is_tried_again_by_the_next_tune(talk: Talk, word: str) -> None:
+    assert failed(await tuned(talk, 7, f"{word}:flash_attention=on"))
+    assert failed(await tuned(talk, 8, f"{word}:flash_attention=on"))
+
+
+async def test_what_an_engine_has_refused_is_not_tried_by_the_next_tune(talk: Talk) -> None:
+    assert failed(await tuned(talk, 7, "refuses:flash_attention=on"))
+    assert not failed(await tuned(talk, 8, "refuses:flash_attention=on"))
+
+
+async def test_a_drivers_fault_is_told_as_one(talk: Talk) -> None:
+    (lost,) = failed(await tuned(talk, 7, "resets:flash_attention=on"))
+    assert lost.failure is not None and "driver" in lost.failure.what and "later tune" in lost.failure.next
+    (crash,) = failed(await tuned(talk, 8, "crashes:flash_attention=on"))
+    assert crash.failure is not None and "driver of a device" not in crash.failure.what
 
 
 async def test_an_illegal_instruction_of_repacking_is_remembered_for_every_model(talk: Talk, tmp_path: Path) -> None:

@@ -88,5 +88,26 @@ def test_what_is_kept_of_a_streamed_model_counts_once_ram_is_to_stay_free() -> N
     assert too_large(streamed, Aim(leave_free_bytes=40 * MIB)) is None
 
 
+def test_what_is_mapped_and_not_streamed_counts_once_ram_is_to_stay_free() -> None:
+    mapped = plan(device("RAM", 100, 1000), mapped=700)
+    assert too_large(mapped, Aim()) is None
+    assert too_large(mapped, Aim(leave_free_on=(("RAM", 200 * MIB),))) is None
+    refused = too_large(mapped, Aim(leave_free_on=(("ram", 300 * MIB),)))
+    assert refused is not None and "It takes 800 MiB of the 1,000 MiB" in refused.why
+
+
+def test_what_is_known_of_a_file_goes_by_what_its_own_plan_streams() -> None:
+    yardstick: Any = FakeYardstick()
+    job: Any = FakeJob()
+    meter = EngineMeter(yardstick, job)
+    heard: list[int | None] = []
+    meter.facts_of = lambda model, streamed: heard.append(streamed)  # type: ignore[assignment, func-returns-value]
+    other = Profile(name="mine", model="/m/other.gguf")
+    meter.planned[other] = 5 * MIB
+    for profile in (PROFILE, other, Profile(name="mine", model="/m/other.gguf", threads=3)):
+        asyncio.run(meter.measure(profile, Aim(), False))
+    assert heard == [None, 5 * MIB]
+
+
 def test_a_plan_that_says_no_is_believed() -> None:
     assert too_large(plan(device("RAM", 100, 1000), fits=False), Aim()) is not None

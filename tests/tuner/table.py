@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import msgspec
 from msgspec import Struct
 
 from pagewise.failure import Failure
+from pagewise.host.jobs.tune_meter import LEAST_OUTPUT, WARM_UP_PROMPT, output_of
 from pagewise.jobs.measure import Measured
 from pagewise.jobs.tune import Aim
+from pagewise.profiles.cost import change_class
 from pagewise.settings import Profile
 from pagewise.tuner.comparison import Quality, Taken, TrialFailed
 from pagewise.tuner.move import Move
@@ -49,6 +52,8 @@ class Grid(Struct, frozen=True):
     defaults: dict[str, Any]
     """What the start has in force."""
     cells: tuple[Cell, ...]
+    load_seconds: dict[str, float] = {}
+    """The longest time that a change of each class took to bring in force; empty in grids without it."""
 
 
 def point_of(keys: dict[str, Any]) -> Point:
@@ -60,15 +65,17 @@ def read_grid(path: Path) -> Grid:
 
 
 class TableMeter:
-    """``seconds`` is what the measurements would have taken: a quick one takes a part of a thorough one."""
+    """``seconds`` is what the real meter would have taken: loads and warm-ups count, and of a quick measurement only
+    the tokens that it does not write are left out, not its prompt and not what stands before that.
+    """
 
-    def __init__(self, grid: Grid, seed: int, quick_share: float = 0.3) -> None:
+    def __init__(self, grid: Grid, seed: int) -> None:
         self._cells = {cell.point: cell for cell in grid.cells}
         self._keys = sorted(grid.cells[0].keys)
         self._defaults = grid.defaults
         self._grid = grid
         self._random = random.Random(seed)
-        self._quick_share = quick_share
+        self._former: Profile | None = None
         self.seconds = 0.0
         self.measured = 0
 
@@ -88,7 +95,8 @@ class TableMeter:
         if not cell.samples:
             raise TrialFailed(Failure("It could not run", "It did not when the grid was recorded.", "Take another."))
         self.measured += 1
-        self.seconds += cell.seconds / len(cell.samples) * (1.0 if thorough else self._quick_share)
+        self.seconds += self._warm_up(profile, cell) + self._taking(cell, output_of(aim, thorough), 1.0)
+        self._former = profile
         ttft, tpot = self._random.choice(cell.samples)
         keys = dict(cell.point)
         measured = Measured(
@@ -108,6 +116,20 @@ class TableMeter:
             None,
             None,
         )
+
+    def _taking(self, cell: Cell, n_output: int, prompt_share: float) -> float:
+        """Seconds of one measurement of so many tokens of output and such a share of the prompt, by the medians."""
+        ttft, tpot = (statistics.median(column) / 1000 for column in zip(*cell.samples, strict=True))
+        whole = cell.seconds / len(cell.samples)
+        return max(0.0, whole - tpot * (self._grid.n_output - n_output) - ttft * (1 - prompt_share))
+
+    def _warm_up(self, profile: Profile, cell: Cell) -> float:
+        """Behind any change that is not live the engine's meter loads, and measures once for nothing."""
+        change = "process" if self._former is None else change_class(self._former, profile)[0]
+        if change in ("none", "live"):
+            return 0.0
+        share = min(1.0, WARM_UP_PROMPT / self._grid.n_prompt)
+        return self._grid.load_seconds.get(change, 0.0) + self._taking(cell, LEAST_OUTPUT, share)
 
     async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
         return None

@@ -19,6 +19,15 @@ def test_what_was_measured_comes_back_for_the_same_pair_and_text_alone(tmp_path:
     assert Divergences("one/512", tmp_path).known(Subject(OWN), small) is None
 
 
+def test_the_measurement_on_most_tokens_counts_and_one_on_too_few_chunks_does_not(tmp_path: Path) -> None:
+    kept, pair = Divergences("one/512", tmp_path), (Subject(BEST), Subject(OWN))
+    kept.keep(*pair, 0.03, 0.001, 1020, 4)
+    kept.keep(*pair, 0.05, 0.01, 255, 1)
+    assert kept.known(*pair) == kept.known(*pair, 4)
+    assert kept.known(*pair).scored == 1020  # type: ignore[union-attr]
+    assert kept.known(*pair, 5) is None
+
+
 def test_a_line_that_was_cut_has_to_be_measured_again(tmp_path: Path) -> None:
     kept = Divergences("one/512", tmp_path)
     kept.keep(Subject(BEST), Subject(OWN), 0.03, 0.0, 1020)

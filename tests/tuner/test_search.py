@@ -334,3 +334,134 @@ def test_a_place_that_was_left_is_not_gone_back_to() -> None:
     changes = [change for trial in found.trials for change in trial.changes]
     assert "repack: off → on" in changes and "repack: on → off" not in changes
     assert found.best.profile.repack == "on"
+
+
+def changed(meter: TableMeter, measured: Any, **times: float) -> Any:
+    """A measurement of ``meter`` with some of its times multiplied."""
+    factors = {key: int((getattr(measured.measured, key) or 0) * factor) for key, factor in times.items()}
+    return measured._replace(measured=msgspec.structs.replace(measured.measured, **factors))
+
+
+@pytest.mark.parametrize("factor", [3.0, 1.0])
+def test_what_was_measured_again_is_told_also_where_the_start_stays(factor: float) -> None:
+    class Fading(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            return changed(self, taken, decode_ns=factor) if thorough and profile.threads == 4 else taken
+
+    flat = grid(lambda keys: 60.0 if keys["threads"] == 4 else 80.0, prefill)
+    found = run(Fading(flat, 0))
+    if factor == 1.0:
+        assert found.best.number > 0
+        return
+    assert found.best.number == 0 and found.pairs >= 5
+    assert found.gain.value == pytest.approx(80 / 180, rel=0.05)
+    assert found.gain.low < found.gain.value < found.gain.high < 0.6
+    assert any("no better (0.4" in note for note in found.notes)
+
+
+def test_a_best_that_fails_in_the_last_comparison_leaves_what_was_measured_of_it() -> None:
+    class Dying(TableMeter):
+        thorough = 0
+
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            self.thorough += thorough
+            if self.thorough > 6:
+                raise TrialFailed(Failure("It died", "By itself.", "Again."))
+            return await super().measure(profile, aim, thorough)
+
+    found = run(Dying(grid(bandwidth_bound, prefill), 0))
+    assert found.best.number == 0 and found.pairs == 3 and found.gain.value > 1.2
+
+
+def test_the_last_comparison_begins_with_each_side_in_turn() -> None:
+    order: list[bool] = []
+
+    class Watching(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            if thorough:
+                order.append(profile == START)
+            return await super().measure(profile, aim, thorough)
+
+    run(Watching(grid(bandwidth_bound, prefill), 0))
+    assert order[:8] == [True, False, False, True, True, False, False, True]
+
+
+def test_the_start_has_the_medians_of_its_samples() -> None:
+    class Uneven(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            # Of those that count, one is twice as fast.
+            return changed(self, taken, decode_ns=0.5, ttft_ns=0.5) if self.measured == 2 else taken
+
+    steady = grid(lambda keys: 60.0, lambda keys: 500.0, noise=0.0)
+    meter = Uneven(steady, 0)
+    search = Search(meter, START, AIM, facts(), Wishes(), lambda *_: None, most_trials=0)
+    found = asyncio.run(search.run())
+    assert found.start.tpot_ms == pytest.approx(60.0) and found.start.ttft_ms == pytest.approx(500.0)
+    assert found.start.cost == pytest.approx(60.0)
+    assert search._bound == pytest.approx(550.0)
+
+
+def test_noise_that_was_not_measured_is_not_known() -> None:
+    found, _ = search(grid(bandwidth_bound, prefill), most=0)
+    assert found.noise is None
+    learned, _ = search(grid(bandwidth_bound, prefill))
+    assert learned.noise is not None and learned.noise < 0.05
+
+
+def test_a_bound_that_not_even_the_best_keeps_is_told_with_figures() -> None:
+    aim = msgspec.structs.replace(AIM, ttft_bound_ms=100.0)
+    found, _ = search(grid(bandwidth_bound, prefill), aim=aim)
+    (note,) = [note for note in found.notes if "--ttft" in note]
+    assert "100 ms" in note and "1,024 tokens" in note
+    kept, _ = search(grid(bandwidth_bound, prefill), aim=msgspec.structs.replace(AIM, ttft_bound_ms=1000.0))
+    assert not any("--ttft" in note for note in kept.notes)
+
+
+def test_what_keeps_the_persons_bound_only_at_first_sight_is_ruled_out_in_the_end() -> None:
+    class Later(TableMeter):
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            taken = await super().measure(profile, aim, thorough)
+            return changed(self, taken, ttft_ns=1.5) if thorough and profile.threads == 4 else taken
+
+    meter = Later(grid(bandwidth_bound, lambda keys: 500.0), 0)
+    aim = msgspec.structs.replace(AIM, ttft_bound_ms=700.0)
+    only = lambda move: meter.holds(move, START)  # noqa: E731
+    found = asyncio.run(Search(meter, START, aim, facts(), Wishes(), lambda *_: None, only=only).run())
+    assert found.best.number == 0 and "later than --ttft 700 ms" in found.notes[0]
+
+
+def test_a_trial_in_which_the_best_so_far_failed_says_nothing_of_its_candidate() -> None:
+    known: list[Trial] = []
+
+    class Once(TableMeter):
+        died = False
+
+        async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Any:
+            if self.measured > 3 and profile == START and not self.died:
+                self.died = True
+                raise TrialFailed(Failure("The driver is gone", "It was reset.", "Again."))
+            return await super().measure(profile, aim, thorough)
+
+    told: list[Trial] = []
+    run(Once(grid(bandwidth_bound, prefill), 0), told, on_known=lambda trial, is_lasting: known.append(trial))
+    (lost,) = [trial for trial in told if trial.outcome == "failed"]
+    assert lost not in known and len(known) == sum(trial.outcome not in ("start", "ruled out") for trial in told) - 1
+
+
+def test_a_streamed_start_without_other_files_names_the_quant_that_would_fit() -> None:
+    known = facts(model_bytes=8 * 10**9, streamed_bytes=3 * 10**9, available_bytes=5 * 10**9, n_params=7 * 10**9)
+    found = run(TableMeter(grid(bandwidth_bound, prefill), 0), known=known)
+    assert found.best.number > 0, "a remark ends nothing"
+    (note,) = [note for note in found.notes if "disk" in note]
+    assert "Q5_K_M would fit" in note and "--quants Q5_K_M" in note and "3.0 GB" in note
+    assert not any("disk" in note for note in run(TableMeter(grid(bandwidth_bound, prefill), 0)).notes)
+
+
+def test_how_much_the_start_scatters_is_known_before_the_first_trial() -> None:
+    found = [
+        search(grid(lambda keys: 60.0, lambda keys: 500.0, noise=0.2, seed=seed), seed, most=0)[0] for seed in range(8)
+    ]
+    known = [each.noise for each in found if each.noise is not None]
+    assert known and 0.15 < sum(known) / len(known) < 0.45

@@ -12,16 +12,28 @@ START = Profile(name="a", model=Q8.model, load_mode="none", repack="on")
 
 
 def test_the_context_has_room_for_what_is_measured_and_chance_has_none() -> None:
-    shaped = room_for(Profile(name="a", n_ctx=512), Aim(n_prompt=256, n_output=64, depth=1024))
+    shaped = room_for(Profile(name="a", n_ctx=512), Aim(n_prompt=256, n_output=64, depth=1024), ())
     assert shaped.n_ctx == 1536 and shaped.probe_every == 0 and shaped.sampling.temperature == 0
-    assert room_for(Profile(name="a", n_ctx=8192), Aim()).n_ctx == 8192
+    assert room_for(Profile(name="a", n_ctx=8192), Aim(), ()).n_ctx == 8192
 
 
 def test_what_is_to_stay_free_on_devices_is_the_margin_of_fit() -> None:
-    assert room_for(Profile(name="a"), Aim(leave_free_bytes=2 * GIB)).fit_margin == "2048MiB"
-    assert room_for(Profile(name="a"), Aim(leave_free_on=(("CUDA0", 3 * GIB),))).fit_margin == "3072MiB"
-    assert room_for(Profile(name="a"), Aim(leave_free_on=(("RAM", 3 * GIB),))).fit_margin == "1GiB"
-    assert room_for(Profile(name="a", fit_margin="4GiB"), Aim(leave_free_bytes=2 * GIB)).fit_margin == "4GiB"
+    one, plain = ("CUDA0",), Profile(name="a")
+    assert room_for(plain, Aim(leave_free_bytes=2 * GIB), one).fit_margin == "2048MiB"
+    assert room_for(plain, Aim(leave_free_bytes=2 * GIB), ()).fit_margin == "2048MiB"
+    assert room_for(plain, Aim(leave_free_on=(("cuda0", 3 * GIB),)), one).fit_margin == "3072MiB"
+    assert room_for(plain, Aim(leave_free_on=(("ram", 3 * GIB),)), one).fit_margin == "1GiB"
+    assert room_for(Profile(name="a", fit_margin="4GiB"), Aim(leave_free_bytes=2 * GIB), one).fit_margin == "4GiB"
+
+
+def test_what_one_device_is_to_have_left_is_not_taken_from_the_other() -> None:
+    aim, both = Aim(leave_free_on=(("CUDA1", 20 * GIB),)), ("CUDA0", "CUDA1")
+    start = room_for(Profile(name="a", model=Q8.model), aim, both)
+    assert start.fit_margin == "1GiB"
+    margins = [each.fit_margin for each in alternatives(start, aim, (), (Q8,), 0) if each.n_gpu_layers == "fit"]
+    # By the plan, if the usual margin is not enough there.
+    assert margins[0] == "1GiB" and "20480MiB" in margins
+    assert "20480MiB" not in [each.fit_margin for each in alternatives(start, aim, ("fit_margin",), (Q8,), 0)]
 
 
 def test_the_smallest_change_comes_first_and_another_file_last() -> None:

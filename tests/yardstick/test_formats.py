@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 
+import msgspec
 import pytest
 
 from pagewise.bench.anchor import Anchor
@@ -79,6 +80,17 @@ def test_markdown_and_csv_hold_what_the_table_holds() -> None:
     assert lines[6:] == ["a processor; llama.cpp b1", "- a note"]
     rows = list(csv.DictReader(io.StringIO(as_csv(result()))))
     assert [row["profile"] for row in rows] == ["one", "one", "two"]
+
+
+def test_control_characters_of_names_are_shown_and_never_written_raw() -> None:
+    bad = msgspec.structs.replace(
+        model("a\x1b[31m"), path="/m/\x1b]0;x\x07.gguf", name="n\nn", profile=Profile(name="p\x1b[2J")
+    )
+    found = msgspec.structs.replace(result(), models=(bad, bad), notes=("n\x1b[2J",), cpu="c\x9b")
+    for written in (as_csv(found), as_markdown(found)):
+        assert all(letter.isprintable() or letter in "\r\n" for letter in written)
+    assert len(list(csv.DictReader(io.StringIO(as_csv(found))))) == 3
+    assert len(as_markdown(found).splitlines()) == 8
 
 
 def test_titles_are_llama_benchs() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from pagewise.bench.spread import Ratio, Spread, paired_ratio, spread
 from pagewise.jobs.bench import Benched, BenchRow, BenchTest
 from pagewise.jobs.measure import Measured
+from pagewise.models.gguf import printable
 
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _NO_GPU = ("CPU", "BLAS")
@@ -128,9 +129,14 @@ def _whole_ns(sample: Measured) -> int | None:
 
 
 def as_csv(result: Benched) -> str:
-    """The same records, lists left out."""
+    """The same records, lists left out, and control characters of names shown as such."""
     records = [
-        {key: value for key, value in record.items() if not isinstance(value, list)} for record in as_records(result)
+        {
+            key: printable(value) if isinstance(value, str) else value
+            for key, value in record.items()
+            if not isinstance(value, list)
+        }
+        for record in as_records(result)
     ]
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records[0]) if records else [])
@@ -167,7 +173,7 @@ def as_markdown(result: Benched) -> str:
     """A table for a forum or an issue, with what it was measured on and what makes it less sure."""
     head, cells = table(result)
     rows = [head, ["---"] * 3 + ["---:"] * (len(head) - 3), *cells]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    lines += ["", f"{result.cpu}; llama.cpp {result.llama_cpp}"]
-    lines += [f"- {note}" for note in result.notes]
+    lines = ["| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["", printable(f"{result.cpu}; llama.cpp {result.llama_cpp}")]
+    lines += [f"- {printable(note)}" for note in result.notes]
     return "\n".join(lines) + "\n"

@@ -20,9 +20,10 @@ from pagewise.app.visible import visible_line
 from pagewise.commands.job import DUMB, INTERRUPTED, ask_host
 from pagewise.commands.output import as_json
 from pagewise.commands.tune_aim import Wanted
-from pagewise.jobs.tune import Aim, Trial, TrialEnded, Tune, Tuned, TuneResumed
+from pagewise.jobs.tune import TUNED, Aim, Trial, TrialEnded, Tune, Tuned, TuneResumed
 from pagewise.messages import Event
 from pagewise.profiles.save import save
+from pagewise.settings import Profile
 
 _SIGNS = {
     "start": "·",
@@ -139,21 +140,33 @@ class _Heard:
             return ["", "Stopped; nothing better than the start was found so far.", kept]
         steps = [trial.gain for trial in self.trials if trial.outcome == "better" and trial.number <= best.number]
         gain = f"about {prod(step or 1.0 for step in steps):.2f}× the start, "
-        found = found_profile(self._wanted.profile, best.profile)
-        keys = keys_of(found).items()
-        usual = keys_of(self._wanted.profile)
-        changed = [f"--set {shlex.quote(f'{key}={_as_set(value)}')}" for key, value in keys if usual.get(key) != value]
         return [
             "",
             f"Stopped. The best so far, {gain}not measured again beside it:",
             *(f"  {visible_line(line)}" for line in _path_to(self.trials, best)),
-            f"Use it with {visible_line(' '.join(changed))}",
+            f"Use it with {visible_line(' '.join(_words(self._wanted.profile, best.profile)))}",
             kept,
         ]
 
     @property
     def _best_trial(self) -> Trial:
         return next((trial for trial in self.trials if trial.number == self._best), self.trials[0])
+
+
+def _words(asked: Profile, best: Profile) -> list[str]:
+    """What a command line has to say beside the profile that was asked for, what went back to its default too."""
+    words = []
+    file = {"model", "quant"}
+    if (best.model, best.quant) != (asked.model, asked.quant):
+        # It takes a quant away that the profile names.
+        words.append(f"--model {shlex.quote(best.model)}")
+        if best.quant is not None:
+            words.append(f"--set {shlex.quote(f'quant={best.quant}')}")
+    for key in Profile.__struct_fields__:
+        value = getattr(best, key)
+        if key in TUNED - file and value != getattr(asked, key):
+            words.append(f"--set {shlex.quote(f'{key}={_as_set(msgspec.to_builtins(value))}')}")
+    return words
 
 
 def _path_to(trials: Sequence[Trial], best: Trial) -> list[str]:

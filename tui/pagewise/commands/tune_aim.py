@@ -64,7 +64,7 @@ def wanted(profile: Profile, options: Options, history: Path | None = None) -> W
     _check_keys(options.fixed)
     if options.ctx is not None:
         profile = msgspec.structs.replace(profile, n_ctx=options.ctx)
-    quants = wishes(options.quants) if options.quants is not None else ()
+    quants = wishes(options.quants, profile) if options.quants is not None else ()
     _check_together(profile, options)
     everywhere, on = _leave(options.leave)
     usual_prompt, usual_output = _USUAL[options.goal]
@@ -94,12 +94,12 @@ def wanted(profile: Profile, options: Options, history: Path | None = None) -> W
     return Wanted(profile, aim, quants)
 
 
-def wishes(text: str) -> tuple[QuantWish, ...]:
-    """``Q8_0,Q4_K_M``: quant levels, files and profiles. Raises TuneError."""
-    return tuple(_wish(part.strip()) for part in text.split(",") if part.strip())
+def wishes(text: str, tuned: Profile) -> tuple[QuantWish, ...]:
+    """``Q8_0,Q4_K_M``: quant levels, files and profiles, for the model of ``tuned``. Raises TuneError."""
+    return tuple(_wish(part.strip(), tuned) for part in text.split(",") if part.strip())
 
 
-def _wish(text: str) -> QuantWish:
+def _wish(text: str, tuned: Profile) -> QuantWish:
     if "/" in text or text.endswith(".gguf"):
         return QuantWish(model=str(Path(text).expanduser().absolute()))
     try:
@@ -110,6 +110,12 @@ def _wish(text: str) -> QuantWish:
         except ProfileError:
             raise TuneError(error.failure.what, error.failure.why, error.failure.next) from error
     if profile.model == "guide":
+        if tuned.model != "guide":
+            raise TuneError(
+                f"--quants {visible_line(text)} is a profile of the guide, which is another model",
+                "Only quants of one model are compared: their layers, their width and their architecture are the same.",
+                "`pagewise bench` and `pagewise compare` put different models side by side.",
+            )
         return QuantWish(profile.quant or "F16")
     return QuantWish(profile.quant, str(Path(profile.model).expanduser().absolute()))
 

@@ -17,7 +17,7 @@ _LATEST = 200
 
 
 class UsualDepth(NamedTuple):
-    """Tokens in the KV cache when a reply began: their median over so many replies."""
+    """Tokens in the KV cache before a message: their median over so many messages that were replied to."""
 
     tokens: int
     replies: int
@@ -46,6 +46,10 @@ def usual_depth(model: str, path: Path | None = None) -> UsualDepth | None:
 
 def _depth(blob: bytes) -> int | None:
     try:
-        return msgspec.json.decode(blob, type=TurnTiming).depth
+        timing = msgspec.json.decode(blob, type=TurnTiming)
     except (msgspec.DecodeError, msgspec.ValidationError):
         return None
+    if timing.depth is None:
+        return None
+    # What was evaluated anew is the message itself, or what a fresh engine had lost: no depth that it stood behind.
+    return max(0, timing.depth - (timing.n_prompt - timing.n_reused))

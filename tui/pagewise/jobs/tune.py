@@ -45,7 +45,7 @@ class Aim(Struct, frozen=True):
     kv_types: bool = False
     """Whether smaller types of the KV cache may be tried; without ``max_kl`` the limit is ``MAX_KL``."""
     leave_free_on: tuple[tuple[str, int], ...] = ()
-    """The same for one device by ggml's name, or for ``RAM``; it counts there instead."""
+    """The same for one device by ggml's name in any case, or for ``RAM``; it counts there instead."""
     max_kl: float | None = None
     """The highest mean KL divergence that smaller KV types and other quants may come to, in nats; what is above it is
     ruled out. It is measured on ``text``. With it smaller KV types are tried without being asked for."""
@@ -66,7 +66,8 @@ class Aim(Struct, frozen=True):
 
     def leave_free(self, device: str) -> int:
         """Bytes to leave free there."""
-        return dict(self.leave_free_on).get(device, self.leave_free_bytes)
+        wanted = {name.casefold(): size for name, size in self.leave_free_on}
+        return wanted.get(device.casefold(), self.leave_free_bytes)
 
 
 class Trial(Struct, frozen=True):

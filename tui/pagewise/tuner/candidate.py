@@ -15,7 +15,7 @@ class Candidate(Struct, frozen=True):
     level: str
     """Its quant level, from its tensors."""
     file: str
-    """What tells it from others, wherever it lies: name and size."""
+    """What tells it from others, wherever it lies: name, size and a digest of parts of it."""
     bytes: int
     bits_per_weight: float
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+import statistics
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from pagewise.bench.spread import Ratio
 from pagewise.failure import Failure
@@ -16,6 +19,9 @@ from pagewise.tuner.facts import Facts
 from pagewise.tuner.noise import Noise
 
 _DROPPED = 0.08
+_CERTAINLY = 4.0
+"""Standard deviations below which one pair alone is enough."""
+_SIGHTS = 2
 _ALIKE = 0.015
 _WORTH = 0.015
 _SOONER = 1.05
@@ -26,9 +32,11 @@ _PATIENCE = 3
 class TrialFailed(Exception):
     """This configuration could not be measured; others can."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, *, is_lasting: bool = False) -> None:
+        """``is_lasting``: it was refused, and would be again. An engine may die of what is over tomorrow."""
         super().__init__(failure.what)
         self.failure = failure
+        self.is_lasting = is_lasting
 
 
 class Taken(NamedTuple):
@@ -43,6 +51,12 @@ class Taken(NamedTuple):
     device_bytes: int | None
     facts: Facts | None = None
     """What is known with this configuration, where another file has changed it."""
+    offloaded_layers: int | None = None
+    """Layers that are really on devices, the output counted as one."""
+    host_bytes: int | None = None
+    """Weights that a token reads from RAM."""
+    link_share: float | None = None
+    """Of what the link to a device carries, what crossed it meanwhile; None: not measured."""
 
 
 class Quality(NamedTuple):
@@ -79,10 +93,14 @@ class Compared(NamedTuple):
     gain: Ratio | None
     pairs: int
     taken: Taken | None
-    """The candidate's last measurement."""
+    """The candidate, with the medians of what was measured."""
     failure: Failure | None = None
     base_failed: bool = False
     """Whether it was the best one known that could not be measured."""
+    is_lasting: bool = False
+    """Of a failure: whether it would fail again."""
+    too_late: str = ""
+    """Why the person's bound of the time to the first token rules it out, if it does."""
 
 
 async def compare(
@@ -105,7 +123,8 @@ async def compare(
     logs: list[float] = []
     sooner: list[float] = []
     most = (_PAIRS_CHEAP if cheap else _PAIRS_LOADED) * (_PATIENCE if patient else 1)
-    taken: Taken | None = None
+    bases: list[Taken] = []
+    takens: list[Taken] = []
     gain: Ratio | None = None
     outcome: Outcome = "same"
     for pair in range(most):
@@ -115,12 +134,15 @@ async def compare(
             try:
                 both[is_base] = await meter.measure(best if is_base else candidate, aim, False)
             except TrialFailed as error:
-                return Compared("failed", gain, len(logs), None, error.failure, base_failed=is_base)
+                failure = _of_the_best(error.failure) if is_base else error.failure
+                return Compared("failed", gain, len(logs), None, failure, is_base, error.is_lasting and not is_base)
         base, taken = both[True], both[False]
+        bases.append(base)
+        takens.append(taken)
         logs.append(_log_ratio(cost_ms(aim, base.measured, ttft_bound_ms), cost_ms(aim, taken.measured, ttft_bound_ms)))
         sooner.append(_log_ratio(base.measured.ttft_ms or 0.0, taken.measured.ttft_ms or 0.0))
         gain = noise.interval(logs)
-        outcome = _outcome(gain, len(logs), most)
+        outcome = _outcome(gain, len(logs), most, noise.sigma)
         if outcome != "same" or (_is_alike(gain) and not patient) or is_over():
             break
     noise.learn(logs)
@@ -128,15 +150,49 @@ async def compare(
         first = noise.interval(sooner)
         if first.value >= _SOONER and first.low > 1.0:
             outcome = "better"
-    return Compared(outcome, gain, len(logs), taken)
+    late = too_late(aim, typical(bases).measured, typical(takens).measured)
+    if late and outcome in ("better", "same"):
+        outcome = "worse"
+    return Compared(outcome, gain, len(logs), typical(takens), too_late=late)
 
 
-def _outcome(gain: Ratio, pairs: int, most: int) -> Outcome:
-    if pairs == 1 and gain.value < 1 - _DROPPED and gain.high < 1.0:
+def typical(taken: Sequence[Taken]) -> Taken:
+    """The last of several measurements of the same, with the medians of their times."""
+    times = {
+        key: round(statistics.median(values)) if (values := _known(taken, key)) else None
+        for key in ("prefill_ns", "decode_ns", "ttft_ns")
+    }
+    shares = [each.link_share for each in taken if each.link_share is not None]
+    return taken[-1]._replace(
+        measured=msgspec.structs.replace(taken[-1].measured, **times),
+        link_share=statistics.median(shares) if shares else None,
+    )
+
+
+def too_late(aim: Aim, base: Measured, candidate: Measured) -> str:
+    """What the person's own bound of the time to the first token says against a candidate; empty: nothing."""
+    bound, first = aim.ttft_bound_ms, candidate.ttft_ms
+    if aim.goal != "chat" or bound is None or first is None or first <= bound or (base.ttft_ms or 0.0) > bound:
+        return ""
+    return f"its first token comes after {first:,.0f} ms, later than --ttft {bound:,.0f} ms"
+
+
+def _known(taken: Sequence[Taken], key: str) -> list[int]:
+    return [value for each in taken if (value := getattr(each.measured, key)) is not None]
+
+
+def _of_the_best(failure: Failure) -> Failure:
+    return Failure("The best one so far failed beside it", f"{failure.what}: {failure.why}", failure.next)
+
+
+def _outcome(gain: Ratio, pairs: int, most: int, sigma: float) -> Outcome:
+    if pairs == 1:
+        return "dropped" if gain.value < 1 - max(_DROPPED, _CERTAINLY * sigma) else "same"
+    if pairs <= _SIGHTS and gain.value < 1 - _DROPPED and gain.high < 1.0:
         return "dropped"
     if gain.high < 1.0:
         return "worse"
-    if pairs > 1 and gain.low > 1.0 and gain.value > 1 + _WORTH:
+    if gain.low > 1.0 and gain.value > 1 + _WORTH:
         return "better"
     # At the end of all pairs a likely gain is taken: the last comparison with the start decides whether it was one.
     if pairs == most and gain.value > 1 + _WORTH and gain.low > 0.99:

@@ -16,7 +16,7 @@ TEXT = Path(__file__).with_name("text.txt")
 
 
 class Subject(Struct, frozen=True):
-    """What decides on quality: a file, by name and size, and the types of its KV cache."""
+    """What decides on quality: a file, by what tells it from others, and the types of its KV cache."""
 
     file: str
     cache_type_k: KvType = "f16"
@@ -39,6 +39,8 @@ class Measured(Struct, frozen=True):
     error: float
     scored: int
     """Tokens that it is a mean of."""
+    chunks: int = 0
+    """Of the text, that were asked for; a short text has fewer."""
 
 
 class Divergences:
@@ -48,18 +50,23 @@ class Divergences:
         self.path = (folder or tune_folder()) / "divergences.jsonl"
         self._text = text
 
-    def keep(self, reference: Subject, subject: Subject, kl: float, error: float, scored: int) -> Measured:
+    def keep(
+        self, reference: Subject, subject: Subject, kl: float, error: float, scored: int, chunks: int = 0
+    ) -> Measured:
         """Remember it."""
-        measured = Measured(reference, subject, self._text, kl, error, scored)
+        measured = Measured(reference, subject, self._text, kl, error, scored, chunks)
         add_line(self.path, measured)
         return measured
 
-    def known(self, reference: Subject, subject: Subject) -> Measured | None:
-        """The last measurement of the two on this text."""
-        for entry in reversed(read_lines(self.path, Measured)):
-            if (entry.reference, entry.subject, entry.text) == (reference, subject, self._text):
-                return entry
-        return None
+    def known(self, reference: Subject, subject: Subject, chunks: int = 0) -> Measured | None:
+        """The measurement of the two on most tokens of this text, of those on as many chunks or more."""
+        wanted = (reference, subject, self._text)
+        found = [
+            entry
+            for entry in reversed(read_lines(self.path, Measured))
+            if (entry.reference, entry.subject, entry.text) == wanted and entry.chunks >= chunks
+        ]
+        return max(found, key=lambda entry: entry.scored, default=None)
 
 
 class Part(NamedTuple):

@@ -41,12 +41,21 @@ class Facts(Struct, frozen=True):
     """Read from disk for each token, because they do not fit."""
     feed_forward_bytes: int = 0
     """Of the layers' dense feed-forward parts, all together."""
+    n_params: int = 0
     candidates: tuple[Candidate, ...] = ()
     """Files that may be taken, the one in force among them; empty: there is no choice."""
 
-    def ram_share(self, tpot_ms: float | None, threads: int) -> float | None:
-        """Of what RAM gives so many threads, what a token that takes so long uses; None where it cannot be said."""
+    def ram_share(self, tpot_ms: float | None, threads: int, host_bytes: int | None = None) -> float | None:
+        """Of what RAM gives so many threads, what a token that takes so long uses; None where it cannot be said.
+
+        ``host_bytes``: what of the weights it reads there, where devices hold some: it is at least that share then,
+        since the devices take their part of the time.
+        """
         peak = self.ram_peaks.get(threads)
-        if not peak or not tpot_ms or self.devices:
+        if not peak or not tpot_ms or (self.devices and host_bytes is None):
             return None
-        return (self.bytes_per_token + self.kv_bytes_at_depth) / (tpot_ms / 1000) / peak
+        read = self.bytes_per_token + self.kv_bytes_at_depth
+        if self.devices and host_bytes is not None and self.bytes_per_token:
+            # The KV cache of a layer lies where its weights are.
+            read = round(read * min(1.0, host_bytes / self.bytes_per_token))
+        return read / (tpot_ms / 1000) / peak

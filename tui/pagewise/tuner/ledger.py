@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection
 from pathlib import Path
 
@@ -14,10 +15,35 @@ from pagewise.settings import Profile
 from pagewise.tuner.lines import add_line, read_lines, tune_folder
 from pagewise.tuner.move import Move, signature
 
-_LOSERS = ("worse", "dropped", "failed")
+_LOSERS = ("worse", "dropped")
+_LEAST_DEPTH = 256
+_TODAYS = frozenset({"fit_margin"})
+"""What today's wishes decide, whatever an earlier tune began with."""
 _QUALITY = ("cache_type_k", "cache_type_v")
 Source = tuple[str, str | None]
 """The keys ``model`` and ``quant`` of a profile: which file it takes."""
+
+
+class Conditions(Struct, frozen=True):
+    """What a trial was measured for: what loses under one of them may win under another."""
+
+    depth: int
+    """In powers of two: it follows the person's conversations."""
+    n_prompt: int
+    n_output: int
+    ttft_bound_ms: float | None
+    leave_free_bytes: int
+    leave_free_on: tuple[tuple[str, int], ...]
+    n_ctx: int
+
+
+def conditions(aim: Aim, start: Profile) -> Conditions:
+    """Those of a tune with this aim that begins with ``start``."""
+    depth = 2 ** round(math.log2(max(aim.depth, _LEAST_DEPTH)))
+    leave = tuple(sorted(aim.leave_free_on))
+    return Conditions(
+        depth, aim.n_prompt, aim.n_output, aim.ttft_bound_ms, aim.leave_free_bytes, leave, start.n_ctx
+    )  # fmt: skip
 
 
 class Entry(Struct, frozen=True):
@@ -26,6 +52,15 @@ class Entry(Struct, frozen=True):
     machine: str
     goal: Goal
     trial: Trial
+    measured_for: Conditions | None = None
+    """None: it is not known, and what lost may be tried again."""
+    is_lasting: bool = False
+    """Of a trial that failed: whether it would fail again."""
+
+    def has_lost(self, now: Conditions) -> bool:
+        """Whether it need not be tried again."""
+        lost = self.trial.outcome in _LOSERS or (self.trial.outcome == "failed" and self.is_lasting)
+        return lost and self.measured_for == now
 
 
 def machine_name(processor: str, cores: int, devices: tuple[str, ...]) -> str:
@@ -42,35 +77,39 @@ class Ledger:
         self.path = (folder or tune_folder()) / f"{name}.jsonl"
         self._machine, self._goal = machine, goal
 
-    def keep(self, trial: Trial, start: Profile) -> None:
-        """Add one of a tune that began with ``start``."""
+    def keep(self, trial: Trial, start: Profile, aim: Aim, *, is_lasting: bool = False) -> None:
+        """Add one of a tune that began with ``start``. ``is_lasting``: if it failed, it would fail again."""
         profile = trial.profile
         if _source(profile) == _source(start):
             profile = msgspec.structs.replace(profile, model="", quant=None)
-        add_line(self.path, Entry(self._machine, self._goal, msgspec.structs.replace(trial, profile=profile)))
+        kept = msgspec.structs.replace(trial, profile=profile)
+        add_line(self.path, Entry(self._machine, self._goal, kept, conditions(aim, start), is_lasting))
 
-    def trials(self) -> list[Trial]:
+    def entries(self) -> list[Entry]:
         """Those of this machine and goal, oldest first."""
         return [
-            entry.trial
+            entry
             for entry in read_lines(self.path, Entry)
             if entry.machine == self._machine and entry.goal == self._goal
         ]
 
 
 def begin_from(
-    trials: list[Trial], start: Profile, aim: Aim, fixed: Collection[str] = (), others: Collection[Source] = ()
+    entries: list[Entry], start: Profile, aim: Aim, fixed: Collection[str] = (), others: Collection[Source] = ()
 ) -> tuple[list[Move], set[tuple[object, ...]]]:
-    """Of earlier trials: the best one as the first move, and the signatures of those that lost.
+    """Of earlier trials: the best one as the first move, and the signatures of those that lost at the same.
 
     Keys that the person's profile sets apart from speed (context length, sampling, …) stay the profile's, and so do
     those that are ``fixed`` now. ``others``: files that may be taken beside the start's own.
     """
     allowed = {_source(start), *others}
-    known = [(trial, _as_now(trial.profile, start)) for trial in trials]
-    known = [(trial, profile) for trial, profile in known if _source(profile) in allowed]
-    lost = {signature(profile) for trial, profile in known if trial.outcome in _LOSERS}
-    won = [profile for trial, profile in known if trial.outcome == "better"]
+    now = conditions(aim, start)
+    known = [(entry, _as_now(entry.trial.profile, start)) for entry in entries]
+    known = [(entry, profile) for entry, profile in known if _source(profile) in allowed]
+    lost = {signature(profile) for entry, profile in known if entry.has_lost(now)}
+    winners = [(entry, profile) for entry, profile in known if entry.trial.outcome == "better"]
+    # What won at the same says more than what won later at something else.
+    won = [profile for entry, profile in winners if entry.measured_for == now] or [profile for _, profile in winners]
     if not won:
         return [], lost
     kept = {*fixed, *(() if aim.tries_kv_types else _QUALITY)} & TUNED
@@ -84,7 +123,7 @@ def begin_from(
 
 
 def _as_now(tried: Profile, start: Profile) -> Profile:
-    now = msgspec.structs.replace(start, **{key: getattr(tried, key) for key in TUNED})
+    now = msgspec.structs.replace(start, **{key: getattr(tried, key) for key in TUNED - _TODAYS})
     return now if now.model else msgspec.structs.replace(now, model=start.model, quant=start.quant)
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pagewise.settings import Profile
 
-_SILENT = ("name", "description", "source")
+_SILENT = ("name", "description", "source", "fit_margin")
 
 
 class Move(Struct, frozen=True):
@@ -47,7 +47,7 @@ def described(before: Profile, changes: tuple[tuple[str, Any], ...]) -> tuple[st
 
 
 def signature(profile: Profile) -> tuple[object, ...]:
-    """Equal for profiles that run alike."""
+    """Equal for profiles that run alike; what is to stay free is a wish, and no way to run."""
     return tuple(getattr(profile, key) for key in Profile.__struct_fields__ if key not in _SILENT)
 
 

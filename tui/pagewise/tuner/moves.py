@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from pagewise.jobs.tune import Aim
 from pagewise.tuner.facts import Facts
 from pagewise.tuner.move import Move
-from pagewise.tuner.places import PLACE_RULES
+from pagewise.tuner.places import PLACE_RULES, SATURATED
 from pagewise.tuner.standing import Standing
+from pagewise.verdict.smaller_quant import that_fits
 
-_SATURATED = 0.60
-"""Below this share of the RAM's peak nothing is called limited by it."""
 _KV_MATTERS = 0.05
+_COUNTS = 0.3
+"""Share of the aim from which on prefill is worth a trial of what helps it alone."""
+_GB = 1e9
 _UBATCHES = (64, 128, 256, 512, 1024, 2048, 4096)
+_BATCHES = (256, 512, 1024, 2048, 4096, 8192)
 _KV_TYPES = (("q8_0", "q8_0", 0.47), ("q8_0", "q4_0", 0.6), ("q4_0", "q4_0", 0.72))
 """Types of keys and values, and the share of the cache's bytes that they save."""
 
@@ -27,9 +30,21 @@ def moves(standing: Standing, facts: Facts, aim: Aim) -> list[Move]:
     return sorted(found, key=lambda move: (-move.expected, not move.cheap))
 
 
+def remarks(standing: Standing, facts: Facts, aim: Aim) -> list[str]:
+    """What would help and cannot be tried, for the person."""
+    if not facts.streamed_bytes or facts.candidates:
+        return []
+    read = f"The start is bound by disk: {facts.streamed_bytes / _GB:.1f} GB are read from it for each token."
+    quant = that_fits(facts.n_params, facts.model_bytes, facts.available_bytes) if facts.n_params else None
+    if quant is None:
+        return [f"{read} A shorter context or more memory would leave less to read."]
+    would = f"{quant.name} would fit ({quant.bytes / _GB:.1f} GB of {facts.available_bytes / _GB:.1f} GB)"
+    return [f"{read} {would}: `--quants {quant.name}` lets the tuner take it."]
+
+
 def _threads(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
-    now, share = standing.threads, facts.ram_share(standing.tpot_ms, standing.threads)
-    saturated = share is not None and share >= _SATURATED
+    now, share = standing.threads, facts.ram_share(standing.tpot_ms, standing.threads, standing.host_bytes)
+    saturated = share is not None and share >= SATURATED
     matters = 1.0 if aim.goal != "long-prompts" else 0.1
     for count in _thread_counts(facts):
         if count > facts.physical_cores > now:
@@ -65,8 +80,8 @@ def _threads_for_prefill(standing: Standing, facts: Facts, aim: Aim) -> Iterator
 
 def _micro_batch(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
     matters, now = _prefill_matters(standing, aim), standing.n_ubatch
-    for size in _UBATCHES:
-        if size not in (now // 2, now * 2) or size >= 2 * aim.n_prompt:
+    for size in _beside(now, _UBATCHES):
+        if size >= 2 * aim.n_prompt:
             continue
         larger = size > now
         why = "larger micro-batches read the weights less often" if larger else "smaller ones stay in the caches"
@@ -75,6 +90,20 @@ def _micro_batch(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
         if size > standing.profile.n_batch:
             changes = (("n_batch", size), *changes)
         yield Move(changes, why, 1 + (gain - 1) * matters, cheap=True)
+
+
+def _batch(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
+    """Of a prompt that does not fit into one; several devices compute the micro-batches of a batch in turn."""
+    matters, now = _prefill_matters(standing, aim), standing.profile.n_batch
+    if matters < _COUNTS or aim.n_prompt < now:
+        return
+    for size in _beside(now, _BATCHES):
+        if size < standing.n_ubatch or (size > now and aim.n_prompt <= now):
+            continue
+        larger = size > now
+        why = "larger batches: fewer pauses between them" if larger else "smaller batches: their buffers stay in caches"
+        gain = (1.08 if len(facts.devices) > 1 else 1.03) if larger else 1.01
+        yield Move((("n_batch", size),), why, 1 + (gain - 1) * matters, cheap=True)
 
 
 def _flash_attention(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
@@ -102,6 +131,7 @@ _RULES: tuple[Rule, ...] = (
     _threads,
     _threads_for_prefill,
     _micro_batch,
+    _batch,
     _flash_attention,
     _cache_types,
 )
@@ -116,6 +146,12 @@ def _thread_counts(facts: Facts) -> list[int]:
     if facts.physical_cores > 3:
         counts.add(facts.physical_cores * 3 // 4)
     return sorted(counts)
+
+
+def _beside(now: int, sizes: tuple[int, ...]) -> list[int]:
+    """The nearest ones below and above, whether or not it is one of them."""
+    below, above = [size for size in sizes if size < now], [size for size in sizes if size > now]
+    return [*below[-1:], *above[:1]]
 
 
 def _kv_share(facts: Facts) -> float:

@@ -14,6 +14,9 @@ _MARGIN = 1024**3
 _MIB = 1024**2
 _EXPERTS_TO_RAM = r"\.ffn_(up|down|gate)_exps\.=CPU"
 _KEPT_LESS = 0.9
+SATURATED = 0.60
+"""Below this share of its peak neither the RAM nor a link is called a limit; the verdict draws the same line."""
+_GB = 1e9
 
 
 def _quants(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
@@ -26,11 +29,20 @@ def _quants(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
         if other is now:
             continue
         share = other.bytes / max(1, now.bytes)
-        if share < 1:
+        gain = max(1 / share, 1.0)
+        if share < 1 and facts.streamed_bytes:
+            left = max(0, facts.streamed_bytes - (now.bytes - other.bytes))
+            why = (
+                f"{other.level} instead of {now.level}: bound by disk, and of {facts.streamed_bytes / _GB:.1f} GB that "
+                f"are read from it for a token {left / _GB:.1f} would be left"
+            )
+            # What is no longer read from disk counts for more than what is no longer read from RAM.
+            gain *= 1 + (facts.streamed_bytes - left) / facts.streamed_bytes
+        elif share < 1:
             why = f"{other.level} instead of {now.level}: a token reads {1 - share:.0%} fewer bytes of weights"
         else:
             why = f"{other.level} instead of {now.level}: larger, but its format may be computed faster"
-        yield Move((("model", other.model), ("quant", other.quant)), why, max(1 / share, 1.0), cheap=False)
+        yield Move((("model", other.model), ("quant", other.quant)), why, gain, cheap=False)
 
 
 def _repacking(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
@@ -77,12 +89,20 @@ def _layers_on_devices(standing: Standing, facts: Facts, aim: Aim) -> Iterator[M
         overrides = (*standing.profile.tensor_overrides, _EXPERTS_TO_RAM)
         why = "experts are read seldom: attention and what is shared go to the device for all layers instead"
         yield Move((("n_gpu_layers", "all"), ("tensor_overrides", overrides)), why, 1.8, cheap=False)
-    if isinstance(layers, int):
-        step = max(1, facts.n_layer // 8)
-        for count, gain in ((layers + step, 1.1), (layers - step, 1.01)):
-            if 0 <= count <= facts.n_layer + 1:
-                why = "more layers on the device" if count > layers else "fewer layers leave the device room"
-                yield Move((("n_gpu_layers", count),), why, gain, cheap=False)
+    placed = layers if isinstance(layers, int) else standing.offloaded_layers
+    if placed is None:
+        return
+    share = facts.ram_share(standing.tpot_ms, standing.threads, standing.host_bytes)
+    saturated = share is not None and share >= SATURATED
+    step = max(1, facts.n_layer // 8)
+    for count in sorted({min(placed + step, facts.n_layer + 1), max(0, placed - step)} - {placed}, reverse=True):
+        if count < placed:
+            why, gain = "fewer layers leave the device room", 1.01
+        elif saturated:
+            why, gain = f"RAM bandwidth is saturated ({share:.0%} of its peak): more layers on the device", 1.2
+        else:
+            why, gain = "more layers on the device", 1.1
+        yield Move((("n_gpu_layers", count),), why, gain, cheap=False)
 
 
 def _feed_forward_to_ram(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
@@ -98,10 +118,50 @@ def _feed_forward_to_ram(standing: Standing, facts: Facts, aim: Aim) -> Iterator
     layers = -(-missing * facts.n_layer // facts.feed_forward_bytes)
     if layers > facts.n_layer:
         return
-    pattern = rf"blk\.(?:{'|'.join(map(str, range(layers)))})\.ffn_(?:up|down|gate)\.weight=CPU"
-    overrides = (*standing.profile.tensor_overrides, pattern)
+    overrides = (*standing.profile.tensor_overrides, _feed_forward(layers))
     why = f"attention and KV cache of all layers on the device, the feed-forward parts of {layers} in RAM"
     yield Move((("n_gpu_layers", "all"), ("tensor_overrides", overrides)), why, 1.25, cheap=False)
+
+
+def _other_tensors(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
+    """Where the link to a device is the limit: parts of layers in RAM instead of whole layers, or fewer of these."""
+    share = standing.link_share
+    if not facts.devices or share is None or share < SATURATED:
+        return
+    bound = f"bound by PCIe ({share:.0%} of what it carries)"
+    parts = _experts if facts.is_mixture else _feed_forward
+    name = "experts" if facts.is_mixture else "feed-forward parts"
+    given = standing.profile.tensor_overrides
+    ours = {parts(count): count for count in range(1, facts.n_layer + 1)}
+    if facts.is_mixture:
+        ours[_EXPERTS_TO_RAM] = facts.n_layer
+    if rule := next((rule for rule in given if rule in ours), None):
+        fewer = ours[rule] - max(1, facts.n_layer // 8)
+        changed = tuple(parts(fewer) if each == rule else each for each in given)
+        overrides = changed if fewer > 0 else tuple(each for each in given if each != rule)
+        why = f"{bound}: {name} of {max(0, fewer)} layers in RAM instead of {ours[rule]}"
+        yield Move((("tensor_overrides", overrides),), why, 1.3, cheap=False)
+        return
+    if any("ffn" in rule or "exps" in rule for rule in given) or standing.offloaded_layers is None:
+        return
+    in_ram = facts.n_layer + 1 - standing.offloaded_layers
+    if 0 < in_ram <= facts.n_layer and (facts.is_mixture or facts.feed_forward_bytes):
+        if facts.feed_forward_bytes and not facts.is_mixture:
+            in_ram = -(-in_ram * facts.model_bytes // facts.feed_forward_bytes)
+        count = min(in_ram, facts.n_layer)
+        why = f"{bound}: {name} of {count} layers stay in RAM instead of whole layers"
+        changes = (("n_gpu_layers", "all"), ("tensor_overrides", (*given, parts(count))))
+        yield Move(changes, why, 1.4, cheap=False)
+
+
+def _feed_forward(layers: int) -> str:
+    """Override that leaves the dense feed-forward parts of the first ``layers`` in RAM."""
+    return rf"blk\.(?:{'|'.join(map(str, range(layers)))})\.ffn_(?:up|down|gate)\.weight=CPU"
+
+
+def _experts(layers: int) -> str:
+    """The same for experts."""
+    return rf"blk\.(?:{'|'.join(map(str, range(layers)))})\.ffn_(?:up|down|gate)_exps\.=CPU"
 
 
 def _split(standing: Standing, facts: Facts, aim: Aim) -> Iterator[Move]:
@@ -130,6 +190,7 @@ PLACE_RULES: tuple[Callable[[Standing, Facts, Aim], Iterator[Move]], ...] = (
     _quants,
     _layers_on_devices,
     _feed_forward_to_ram,
+    _other_tensors,
     _split,
     _kept_bytes,
     _repacking,

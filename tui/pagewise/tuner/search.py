@@ -14,11 +14,11 @@ from pagewise.bench.spread import Ratio, paired_ratio
 from pagewise.failure import Failure
 from pagewise.jobs.tune import Aim, Trial
 from pagewise.settings import Profile
-from pagewise.tuner.comparison import Compared, Meter, Taken, TrialFailed, compare
+from pagewise.tuner.comparison import Compared, Meter, Taken, TrialFailed, compare, too_late, typical
 from pagewise.tuner.cost import bound_for, cost_ms
 from pagewise.tuner.facts import Facts
 from pagewise.tuner.move import Move, described, signature
-from pagewise.tuner.moves import moves
+from pagewise.tuner.moves import moves, remarks
 from pagewise.tuner.noise import Noise, robust
 from pagewise.tuner.standing import Standing
 
@@ -58,8 +58,8 @@ class Found(NamedTuple):
     pairs: int
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
-    noise: float
-    """Standard deviation of the log ratio of two measurements of the same."""
+    noise: float | None
+    """Standard deviation of the log ratio of two measurements of the same; None as long as too few were taken."""
 
 
 class Cannot(Exception):
@@ -99,13 +99,15 @@ class Search:
         only: Callable[[Move], bool] = lambda move: True,
         on_begin: Callable[[int, tuple[str, ...], str], None] = lambda number, changes, why: None,
         on_last: Callable[[int, int], None] = lambda pair, pairs: None,
+        on_known: Callable[[Trial, bool], None] = lambda trial, is_lasting: None,
     ) -> None:
         """``on_trial`` is told each trial, the best so far and how many are left. ``first``: moves from earlier
         tunes, tried before all others; ``rejected``: signatures of profiles that lost in them. ``only``: whether a
         move may be tried at all. ``on_begin`` is told what is tried next, with its number, changes and reason;
-        ``on_last`` each pair of the last comparison with the start, and how many there will be.
+        ``on_last`` each pair of the last comparison with the start, and how many there will be. ``on_known`` is told
+        each trial that says something of its configuration, and whether one that failed would fail again.
         """
-        self._on_begin, self._on_last = on_begin, on_last
+        self._on_begin, self._on_last, self._on_known = on_begin, on_last, on_known
         self._meter, self._aim, self._facts, self._wishes = meter, aim, facts, wishes
         self._on_trial = on_trial
         self._most_trials = most_trials
@@ -123,6 +125,9 @@ class Search:
         self._bound: float | None = None
         self._base_failures = 0
         self._notes: list[str] = []
+        """Why it ends before anything is found."""
+        self._remarks: list[str] = []
+        """What else is to be known of the start."""
 
     async def run(self) -> Found:
         """Raises Cannot."""
@@ -177,11 +182,13 @@ class Search:
             raise Cannot(error.failure) from error
         self._look_at_spread(self._costs(taken))
         quality = await self._meter.quality(self._start_profile, self._aim)
-        used = sorted(taken, key=lambda each: each.measured.tpot_ms or 0.0)
-        self._bound = bound_for(self._aim, used[0].measured)
-        trial = self._trial(0, self._start_profile, (), "where you are", used[0], time.monotonic() - began)
-        trial = msgspec.structs.replace(trial, outcome="start", pairs=len(used), kl=quality.kl if quality else None)
-        self._standing = self._standing_of(trial, used[0])
+        self._noise.begin(self._costs(taken))
+        usual = typical(taken)
+        self._bound = bound_for(self._aim, usual.measured)
+        trial = self._trial(0, self._start_profile, (), "where you are", usual, time.monotonic() - began)
+        trial = msgspec.structs.replace(trial, outcome="start", pairs=len(taken), kl=quality.kl if quality else None)
+        self._standing = self._standing_of(trial, usual)
+        self._remarks = remarks(self._standing, self._facts, self._aim)
         self._seen.add(signature(self._standing.in_force))
         self._tell(trial, trial)
         return trial
@@ -266,11 +273,14 @@ class Search:
         elif trial.outcome == "same" and not patient and done.gain is not None and done.gain.value > _SEEMS_BETTER:
             self._open.append((done.gain.value, move))
         self._tell(trial, best)
+        if not done.base_failed and trial.outcome != "ruled out":
+            self._on_known(trial, done.is_lasting)
         return best
 
     def _compared(
         self, number: int, profile: Profile, changes: tuple[str, ...], why: str, done: Compared, seconds: float
     ) -> Trial:
+        why = f"{why}; {done.too_late}" if done.too_late else why
         trial = self._trial(number, profile, changes, why, done.taken, seconds)
         return msgspec.structs.replace(
             trial,
@@ -313,6 +323,9 @@ class Search:
             trial.tpot_ms,
             trial.ttft_ms,
             self._bound,
+            taken.offloaded_layers,
+            taken.host_bytes,
+            taken.link_share,
         )
 
     def _tell(self, trial: Trial, best: Trial) -> None:
@@ -322,42 +335,56 @@ class Search:
     async def _verified(self, start: Trial, best: Trial) -> Found:
         if best is start:
             return self._found(start, start, Ratio(1.0, 1.0, 1.0), 0, self._what_could_be_told())
-        costs: tuple[list[float], list[float]] = ([], [])
-        firsts: tuple[list[float], list[float]] = ([], [])
-        gain = sooner = Ratio(1.0, 0.0, float("inf"))
+        taken: tuple[list[Taken], list[Taken]] = ([], [])
+        unknown = Ratio(1.0, 0.0, float("inf"))
         # Two looks and no more: one at every pair would find a difference by chance sooner or later.
         for pairs in (_LAST_PAIRS, _MOST_LAST_PAIRS):
-            while len(costs[0]) < pairs:
-                self._on_last(len(costs[0]) + 1, pairs)
-                try:
-                    for side, profile in enumerate((start.profile, best.profile)):
-                        measured = (await self._meter.measure(profile, self._aim, True)).measured
-                        costs[side].append(cost_ms(self._aim, measured, self._bound))
-                        firsts[side].append(measured.ttft_ms or 0.0)
-                except TrialFailed as error:
-                    note = f"The best one could not be measured again ({error.failure.what}): the start stays."
-                    return self._found(start, start, Ratio(1.0, 1.0, 1.0), len(costs[1]), [note])
-            gain = paired_ratio(*costs) or gain
-            sooner = paired_ratio(*firsts) or sooner
+            while len(taken[0]) < pairs:
+                self._on_last(len(taken[0]) + 1, pairs)
+                both: dict[int, Taken] = {}
+                # Turn about, so that neither side is always the one that comes after a change.
+                for side in (1, 0) if len(taken[0]) % 2 else (0, 1):
+                    try:
+                        both[side] = await self._meter.measure((best if side else start).profile, self._aim, True)
+                    except TrialFailed as error:
+                        which = "The best one" if side else "The start"
+                        note = f"{which} could not be measured again ({error.failure.what}): the start stays."
+                        gain = paired_ratio(*map(self._bounded_costs, taken)) or Ratio(1.0, 1.0, 1.0)
+                        return self._found(start, start, gain, len(taken[0]), [note])
+                taken[0].append(both[0])
+                taken[1].append(both[1])
+            gain = paired_ratio(*map(self._bounded_costs, taken)) or unknown
             if gain.is_clear or self._wishes.enough:
                 break
-        pairs = len(costs[0])
+        pairs = len(taken[0])
+        sooner = paired_ratio(*([each.measured.ttft_ms or 0.0 for each in side] for side in taken)) or unknown
+        late = too_late(self._aim, typical(taken[0]).measured, typical(taken[1]).measured)
+        if late:
+            note = f"Measured again, the best one is ruled out ({late}): the start stays."
+            return self._found(start, start, gain, pairs, [note], typical(taken[0]))
         if gain.high < 1.0:
             note = f"Measured again, the best one was no better ({gain.value:.3f}×): the start stays."
-            return self._found(start, start, Ratio(1.0, 1.0, 1.0), pairs, [note])
+            return self._found(start, start, gain, pairs, [note], typical(taken[0]))
         if gain.is_clear:
-            return self._found(start, best, gain, pairs, [])
+            return self._found(start, best, gain, pairs, [], typical(taken[1]))
         if self._aim.goal == "chat" and sooner.low > 1.0 and sooner.value >= _SOONER:
             note = f"The rate is the same; the first token comes {sooner.value:.2f}× as soon."
-            return self._found(start, best, gain, pairs, [note])
+            return self._found(start, best, gain, pairs, [note], typical(taken[1]))
+        learned = self._noise.learned
+        scatter = f", where two measurements of the same scatter by {learned:.1%}" if learned is not None else ""
         note = (
-            f"No difference can be told: {gain.value:.3f}× with an interval of {gain.low:.3f} to {gain.high:.3f}, "
-            f"where two measurements of the same scatter by {self._noise.sigma:.1%}. "
-            "The start stays; on a quieter machine there may be more to find."
+            f"No difference can be told: {gain.value:.3f}× with an interval of {gain.low:.3f} to {gain.high:.3f}"
+            f"{scatter}. The start stays; on a quieter machine there may be more to find."
         )
-        return self._found(start, start, gain, pairs, [note])
+        return self._found(start, start, gain, pairs, [note], typical(taken[0]))
 
-    def _found(self, start: Trial, best: Trial, gain: Ratio, pairs: int, notes: list[str]) -> Found:
+    def _bounded_costs(self, taken: Sequence[Taken]) -> list[float]:
+        return [cost_ms(self._aim, each.measured, self._bound) for each in taken]
+
+    def _found(
+        self, start: Trial, best: Trial, gain: Ratio, pairs: int, notes: list[str], again: Taken | None = None
+    ) -> Found:
+        """``again``: what ``best`` took in the last comparison, if there was one."""
         reasons = tuple(
             f"{', '.join(trial.changes)}: {trial.gain:.2f}×, {trial.why}"
             for trial in self._trials
@@ -365,13 +392,23 @@ class Search:
         )
         if self._base_failures >= _MOST_BASE_FAILURES:
             notes = [*notes, "It was ended early: the engine failed with the best one known as well, twice in a row."]
-        notes = [*self._notes, *notes]
-        return Found(start, best, tuple(self._trials), gain, pairs, reasons, tuple(notes), self._noise.sigma)
+        first = again.measured.ttft_ms if again is not None else best.ttft_ms
+        notes = [*self._notes, *notes, *self._still_late(first), *self._remarks]
+        return Found(start, best, tuple(self._trials), gain, pairs, reasons, tuple(notes), self._noise.learned)
+
+    def _still_late(self, first_ms: float | None) -> list[str]:
+        bound = self._aim.ttft_bound_ms
+        if self._aim.goal != "chat" or bound is None or first_ms is None or first_ms <= bound:
+            return []
+        return [
+            f"Even with the best one the first token comes after {first_ms:,.0f} ms, later than the {bound:,.0f} ms of "
+            f"--ttft, for a message of {self._aim.n_prompt:,} tokens: a shorter one or a smaller quant would be sooner."
+        ]
 
     def _what_could_be_told(self) -> list[str]:
         """Where nothing was found on a noisy machine: what there may be all the same."""
-        sigma = self._noise.sigma
-        if sigma < _NOISY:
+        sigma = self._noise.learned
+        if sigma is None or sigma < _NOISY:
             return []
         least = self._noise.interval([0.0] * _LAST_PAIRS).high - 1
         return [

@@ -21,6 +21,12 @@ class Standing(NamedTuple):
     tpot_ms: float | None
     ttft_ms: float | None
     ttft_bound_ms: float | None
+    offloaded_layers: int | None = None
+    """Really on devices, the output counted as one."""
+    host_bytes: int | None = None
+    """Weights that a token reads from RAM."""
+    link_share: float | None = None
+    """Of what the link to a device carries, what crossed it meanwhile."""
 
     @property
     def in_force(self) -> Profile:

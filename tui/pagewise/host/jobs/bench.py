@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 
 from pagewise.bench.anchor import Anchor
 from pagewise.bench.formats import title
+from pagewise.guide.files import GuideError, guide_path
 from pagewise.host.jobs.job import Job, JobError
 from pagewise.host.jobs.yardstick import Yardstick, drop_from_cache
 from pagewise.host.slot import EngineDied
@@ -22,7 +23,9 @@ from pagewise.instruments.processor import processor_name
 from pagewise.jobs.bench import Bench, Benched, BenchModel, BenchRow, BenchTest
 from pagewise.jobs.measure import Measured
 from pagewise.messages import EngineHello, Loaded
-from pagewise.models.gguf import read_header
+from pagewise.models.gguf import GgufError, read_header
+from pagewise.models.level_files import LevelMissing, level_file
+from pagewise.models.level_names import LevelError
 from pagewise.models.split import part_paths, read_parts
 from pagewise.settings import Profile
 
@@ -55,17 +58,20 @@ class _Bench:
         self._notes: list[str] = []
         self._hello: EngineHello | None = None
         self._together = False
+        self._at = ""
+        """The profile in hand, by name."""
         self._done = 0
         self._total = len(command.profiles) * len(command.tests) * command.repetitions
 
     async def run(self) -> None:
         """Profiles that fit into memory together are measured in turns, the others one after the other."""
         profiles = self._command.profiles
-        self._together = len(profiles) > 1 and _fit_together(profiles)
-        if len(profiles) > 1 and not self._together:
+        apart = await asyncio.to_thread(_why_apart, profiles) if len(profiles) > 1 else ""
+        self._together = len(profiles) > 1 and not apart
+        if apart:
             self._notes.append(
-                "The profiles were measured one after the other, because they do not fit into memory together or use "
-                "a device: a machine that changes its speed in between changes their ratio."
+                f"The profiles were measured one after the other, because {apart}: a machine that changes its speed in "
+                "between changes their ratio."
             )
         groups = [profiles] if self._together else [(profile,) for profile in profiles]
         for group in groups:
@@ -78,7 +84,7 @@ class _Bench:
                 if not any(row.model == first for row in self._rows):
                     del self._models[first:]
                 what = f"{error.failure.what}. {error.failure.why}"
-                self._notes.append(f"{group[0].name} could not be measured to its end: {what} {error.failure.next}")
+                self._notes.append(f"{self._at} could not be measured to its end: {what} {error.failure.next}")
         # In the order that was asked for: all tests of a profile together.
         self._rows.sort(key=lambda row: (row.model, self._command.tests.index(row.test)))
 
@@ -93,6 +99,7 @@ class _Bench:
             await self._measure(first, yardsticks)
 
     async def _loaded(self, profile: Profile, yardstick: Yardstick, cold: float | None) -> BenchModel:
+        self._at = profile.name
         loaded = await yardstick.load(profile)
         assert loaded is not None
         self._hello = yardstick.hello
@@ -119,7 +126,10 @@ class _Bench:
         )
 
     async def _cold(self, profile: Profile) -> float | None:
-        """ms from the begin of a load from disk to the first token; None, and a note, where RAM keeps the file."""
+        """ms from the begin of a load from disk to the first token; None, and a note, where RAM keeps the file, or
+        nobody can tell.
+        """
+        self._at = profile.name
         self._job.progress(f"{profile.name}, cold", 0, 1)
         async with Yardstick(self._job) as yardstick:
             loaded = await yardstick.load(profile)
@@ -128,6 +138,11 @@ class _Bench:
         for part in parts:
             await asyncio.to_thread(drop_from_cache, part)
         kept = await asyncio.to_thread(_share_in_ram, parts)
+        if kept is None:
+            self._notes.append(
+                f"{profile.name}: no cold start, because this machine does not tell whether its file is in RAM."
+            )
+            return None
         if kept > _STILL_CACHED:
             self._notes.append(
                 f"{profile.name}: no cold start, because {kept:.0%} of its file cannot be dropped from RAM: another "
@@ -146,7 +161,7 @@ class _Bench:
         anchor = Anchor(await self._anchored(yardsticks[0]))
         for test in self._command.tests:
             for yardstick in yardsticks:
-                await yardstick.measure(test)
+                await self._sample(yardstick, test)
             load = OtherLoad([each.pid for each in yardsticks if each.pid is not None])
             discarded, drift = 0, 0.0
             for attempt in range(_MOST_WAITS + 1):
@@ -157,7 +172,7 @@ class _Bench:
                         name = yardstick.profile.name if yardstick.profile is not None else ""
                         done = self._done + repetition * len(samples)
                         self._job.progress(f"{name}: {title(test)}", done, self._total)
-                        kept.append(await yardstick.measure(test))
+                        kept.append(await self._sample(yardstick, test))
                 drift = anchor.drift(await self._anchored(yardsticks[0]))
                 if anchor.holds(drift) or attempt == _MOST_WAITS:
                     break
@@ -172,7 +187,13 @@ class _Bench:
 
     async def _anchored(self, yardstick: Yardstick) -> list[float]:
         test = BenchTest("decode", 0, _ANCHOR_TOKENS)
-        return [float((await yardstick.measure(test)).decode_ns or 0) for _ in range(_ANCHOR_TIMES)]
+        return [float((await self._sample(yardstick, test)).decode_ns or 0) for _ in range(_ANCHOR_TIMES)]
+
+    async def _sample(self, yardstick: Yardstick, test: BenchTest) -> Measured:
+        """An engine that dies of it has no profile any more."""
+        assert yardstick.profile is not None
+        self._at = yardstick.profile.name
+        return await yardstick.measure(test)
 
     def _judge(self, test: BenchTest, drift: float, cores: float | None, *, holds: bool) -> None:
         if not holds:
@@ -182,30 +203,47 @@ class _Bench:
             self._notes.append(f"{title(test)}: other programs kept {cores:.1f} cores busy meanwhile.")
 
 
-def _fit_together(profiles: tuple[Profile, ...]) -> bool:
-    """Whether half of what is free holds all of their files; on a device nobody can say before the load."""
+def _why_apart(profiles: tuple[Profile, ...]) -> str:
+    """Why they cannot be measured in turns; empty where half of what is free holds all of their files.
+
+    On a device nobody can say before the load.
+    """
+    if any(profile.n_gpu_layers != 0 for profile in profiles) and DevicesInstrument().sample(None).devices:
+        return "they use a device"
     try:
-        files = [Path(profile.model).expanduser().stat().st_size for profile in profiles if profile.model != "guide"]
-    except OSError:
-        return False
-    wanted = any(profile.n_gpu_layers != 0 for profile in profiles)
-    return (
-        not (wanted and DevicesInstrument().sample(None).devices) and sum(files) < psutil.virtual_memory().available / 2
-    )
+        needed = sum(map(_file_bytes, profiles))
+    except (GgufError, GuideError, LevelMissing, LevelError) as error:
+        return (
+            f"one cannot be measured at all ({error.failure.what if not isinstance(error, GgufError) else error.what})"
+        )
+    return "" if needed < psutil.virtual_memory().available / 2 else "they do not fit into memory together"
+
+
+def _file_bytes(profile: Profile) -> int:
+    """Of all parts of the file that is loaded. Raises GgufError, GuideError, LevelMissing and LevelError.
+
+    Levels of the guide are made on first use, and are smaller than what ships.
+    """
+    if profile.model == "guide":
+        path = guide_path()
+    else:
+        path = Path(profile.model).expanduser()
+        path = path if profile.quant is None else level_file(path, profile.quant)
+    return sum(header.file_bytes for header in read_parts(path))
 
 
 def _tokens(test: BenchTest) -> int:
     return test.depth + test.n_prompt + test.n_output
 
 
-def _share_in_ram(parts: tuple[Path, ...]) -> float:
-    """How much of these files the page cache holds; 0 where nobody can tell."""
+def _share_in_ram(parts: tuple[Path, ...]) -> float | None:
+    """How much of these files the page cache holds; None where nobody can tell."""
     held = total = 0
     for part in parts:
         size = part.stat().st_size
         way, _ = choose(part, None)
         if way is None:
-            return 0.0
+            return None
         try:
             held += way.pages(0, size).present
         finally:

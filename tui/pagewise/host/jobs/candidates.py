@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pagewise.host.jobs.child import messages_of
 from pagewise.host.jobs.job import Job, JobError
 from pagewise.jobs.catalog import Catalog
 from pagewise.jobs.tune import QuantWish
-from pagewise.models.gguf import GgufError, printable, read_header
+from pagewise.models.gguf import GgufError, GgufHeader, printable, read_header
 from pagewise.models.level_files import LevelMissing, level_file, level_of
 from pagewise.models.level_names import LevelError, level_named
 from pagewise.models.split import read_parts
@@ -25,6 +27,8 @@ from pagewise.verdict.smaller_quant import BITS_PER_WEIGHT
 
 GUIDE = "guide"
 _OTHER_BITS = 4.5
+_SAMPLES, _SAMPLE_BYTES = 16, 256 * 1024
+"""Of the weights, spread over all parts of a file: two fine-tunes of one model differ nearly everywhere."""
 _decoder: msgspec.msgpack.Decoder[Step | Catalog] = msgspec.msgpack.Decoder(Step | Catalog)
 
 
@@ -153,7 +157,7 @@ def _of_guide(quant: str | None) -> Candidate:
         return whole
     bits = BITS_PER_WEIGHT.get(level, _OTHER_BITS)
     size = int(whole.bytes * bits / whole.bits_per_weight)
-    return Candidate(GUIDE, level, level, f"{GUIDE}:{level}", size, bits)
+    return Candidate(GUIDE, level, level, f"{whole.file}:{level}", size, bits)
 
 
 def _described(model: str, quant: str | None, path: Path) -> Candidate:
@@ -162,4 +166,29 @@ def _described(model: str, quant: str | None, path: Path) -> Candidate:
     size = sum(tensor.bytes for tensor in tensors)
     weights = sum(tensor.n_weights for tensor in tensors)
     bits = 8 * size / max(1, weights)
-    return Candidate(model, quant, level_of(headers[0]), model_key(str(path), size), size, bits)
+    file = f"{model_key(str(path), size)}:{_digest(headers)}"
+    return Candidate(model, quant, level_of(headers[0]), file, size, bits)
+
+
+def _digest(headers: Sequence[GgufHeader]) -> str:
+    """Of metadata, directory and samples of the weights: files of the same name and size may be different models.
+
+    Raises GgufError.
+    """
+    found = hashlib.sha256()
+    total = sum(max(0, header.file_bytes - header.data_start) for header in headers)
+    step = max(_SAMPLE_BYTES, total // _SAMPLES)
+    for header in headers:
+        try:
+            with header.path.open("rb") as file:
+                found.update(file.read(header.data_start))
+                for at in range(header.data_start, header.file_bytes, step):
+                    file.seek(at)
+                    found.update(file.read(_SAMPLE_BYTES))
+        except OSError as error:
+            raise GgufError(
+                f"{printable(header.path.name)} cannot be read",
+                f"The system says: {error.strerror or error}.",
+                "Check the file and the disk that it is on.",
+            ) from error
+    return found.hexdigest()[:24]

@@ -14,12 +14,14 @@ from pagewise.guide.files import GuideError, guide_path
 from pagewise.host.jobs.candidates import GUIDE, candidates
 from pagewise.host.jobs.in_place import InPlace, to_its_end
 from pagewise.host.jobs.job import Job, JobError
+from pagewise.host.jobs.trial_meter import TrialMeter
 from pagewise.host.jobs.tune_facts import facts_of, this_machine
 from pagewise.host.jobs.tune_meter import LEAST_OUTPUT, EngineMeter
 from pagewise.host.jobs.tune_quality import QualityMeter
 from pagewise.host.jobs.tune_start import Begun, begin
 from pagewise.host.jobs.yardstick import Refused, Yardstick
 from pagewise.host.slot import EngineDied
+from pagewise.instruments.devices import DevicesInstrument
 from pagewise.instruments.other_load import OtherLoad
 from pagewise.instruments.processor import processor_name
 from pagewise.jobs.base import JobWish
@@ -112,10 +114,10 @@ class _Tuning:
         """In an engine of its own, where other files and other placements can be tried too."""
         command, aim, meter = self._command, self._command.aim, self._meter
         self._job.progress("load", 0, 0)
-        start = room_for(command.profile, aim)
-        files = await candidates(start, command.quants, self._job)
         # What is known to kill an engine is known before the first load.
         meter.fatal = FatalSettings(processor_name(), await yardstick.library())
+        start = room_for(command.profile, aim, yardstick.accelerators)
+        files = await candidates(start, command.quants, self._job)
         with ExitStack() as stack:
             if len(files) > 1 or (files and aim.tries_kv_types):
                 meter.costs = stack.enter_context(QualityMeter(yardstick, aim, files, _n_ctx_train(start)))
@@ -126,7 +128,7 @@ class _Tuning:
             streamed = begun.plan.streamed_bytes if begun.plan is not None else None
             choice = files if len(files) > 1 else ()
             if choice:
-                meter.facts_of = lambda model: facts_of(model, aim, self._pid, None, choice)
+                meter.facts_of = lambda model, streamed: facts_of(model, aim, self._pid, streamed, choice)
             facts = facts_of(model, aim, self._pid, streamed, choice)
             await self._search(begun, facts, files)
 
@@ -136,15 +138,17 @@ class _Tuning:
         assert model is not None
         self._start = start
         self._ledger = _ledger(model, facts, command.aim)
-        earlier = [] if command.fresh else self._ledger.trials()
+        earlier = [] if command.fresh else self._ledger.entries()
         others = [each.source for each in files]
         first, rejected = begin_from(earlier, start, command.aim, command.fixed, others)
         if earlier:
             best = tuple(change for move in first for change in described(start, move.changes))
             job.send(TuneResumed(command.id, len(earlier), len(rejected), best))
         load = OtherLoad([self._pid]) if self._pid is not None else None
+        instrument = DevicesInstrument()
+        devices = (lambda: instrument.sample(self._pid).devices) if facts.devices else None
         search = Search(
-            self._meter,
+            TrialMeter(self._meter, lambda: self._yardstick.model, devices),
             start,
             command.aim,
             facts,
@@ -156,6 +160,7 @@ class _Tuning:
             rejected=rejected,
             only=_loads_nothing if command.in_place else lambda move: True,
             on_begin=self._on_begin,
+            on_known=self._on_known,
             on_last=lambda pair, pairs: job.send(LastComparison(command.id, pair, pairs)),
         )
         try:
@@ -199,9 +204,12 @@ class _Tuning:
         self._meter.taken = 0
         self._job.send(TrialBegun(self._command.id, number, changes, why))
 
+    def _on_known(self, trial: Trial, is_lasting: bool) -> None:
+        # In the conversation's engine much fails that a load of its own would not: the cache has to come along.
+        if self._ledger is not None and not self._command.in_place:
+            self._ledger.keep(trial, self._start, self._command.aim, is_lasting=is_lasting)
+
     def _on_trial(self, trial: Trial, best: Trial, left: int) -> None:
-        if self._ledger is not None and trial.outcome not in ("start", "ruled out"):
-            self._ledger.keep(trial, self._start)
         passed = time.monotonic() - self._began
         self._told += 1
         seconds_left = left * passed / self._told

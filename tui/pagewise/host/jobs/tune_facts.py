@@ -60,6 +60,7 @@ def facts_of(
         ram_peaks={count: peak for count in range(1, logical + 1) if (peak := known_peak(count)) is not None},
         streamed_bytes=max(0, model.file_bytes - available) if streamed_bytes is None else streamed_bytes,
         feed_forward_bytes=_feed_forward(path),
+        n_params=model.n_params,
         candidates=candidates,
     )
 

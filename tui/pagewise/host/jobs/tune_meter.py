@@ -24,6 +24,7 @@ from pagewise.tuner.fatal import FatalSettings
 _QUICK = 4
 """The part of the aim's output that is measured at first."""
 LEAST_OUTPUT = 8
+WARM_UP_PROMPT = 32
 _MIB = 1024**2
 
 
@@ -37,12 +38,15 @@ class EngineMeter:
         """What is known to kill an engine here."""
         self.costs: QualityMeter | None = None
         """Tells what a profile costs in quality; None: nothing that costs any is tried."""
-        self.facts_of: Callable[[ModelInfo], Facts] | None = None
-        """Makes what is known of another file once it is loaded; None: there is but one."""
+        self.facts_of: Callable[[ModelInfo, int | None], Facts] | None = None
+        """Makes what is known of another file once it is loaded, with what is streamed of it by its plan, if there was
+        one; None: there is but one file."""
+        self.planned: dict[Profile, int] = {}
+        """What plans said is streamed, in bytes."""
         self.taken = 0
         """Measurements of the trial in hand."""
         self._yardstick, self._job = yardstick, job
-        self._known: dict[str, Facts] = {}
+        self._known: dict[tuple[str, int | None], Facts] = {}
 
     async def measure(self, profile: Profile, aim: Aim, thorough: bool) -> Taken:
         """One sample. Raises TrialFailed."""
@@ -51,13 +55,17 @@ class EngineMeter:
         try:
             cold = await self._bring_in_force(profile)
             if cold:
-                await self._yardstick.measure(BenchTest("chat", min(aim.n_prompt, 32), LEAST_OUTPUT, aim.depth))
-            measured = await self._yardstick.measure(BenchTest("chat", aim.n_prompt, _output(aim, thorough), aim.depth))
+                await self._yardstick.measure(
+                    BenchTest("chat", min(aim.n_prompt, WARM_UP_PROMPT), LEAST_OUTPUT, aim.depth)
+                )
+            measured = await self._yardstick.measure(
+                BenchTest("chat", aim.n_prompt, output_of(aim, thorough), aim.depth)
+            )
         except EngineDied as error:
             if isinstance(self._yardstick, InPlace):
                 # Another one is started for the conversation, but only once this one is no longer lent.
                 raise
-            self._remember(profile, error)
+            self.remember(profile, error)
             raise TrialFailed(error.failure) from error
         except Refused as error:
             raise TrialFailed(error.failure) from error
@@ -72,7 +80,7 @@ class EngineMeter:
             sum(buffer.bytes for buffer in model.buffers),
             sum(layer.device_bytes for layer in model.placement)
             + sum(buffer.bytes for buffer in model.buffers if buffer.kind != "weights" and buffer.device != "CPU"),
-            self._facts_with(model),
+            self._facts_with(profile, model),
         )
 
     async def ruled_out(self, profile: Profile, aim: Aim) -> Failure | None:
@@ -88,7 +96,10 @@ class EngineMeter:
             plan = await self._yardstick.plan(profile)
         except EngineDied:
             return None
-        return too_large(plan, aim) if plan is not None else None
+        if plan is None:
+            return None
+        self.planned[profile] = plan.streamed_bytes
+        return too_large(plan, aim)
 
     async def quality(self, profile: Profile, aim: Aim) -> Quality | None:
         """What it costs in quality; None where it costs none, or nobody asked."""
@@ -100,21 +111,25 @@ class EngineMeter:
         loaded = await self._yardstick.load(profile)
         return loaded is not None and (former is None or change_class(former, profile)[0] not in ("none", "live"))
 
-    def _facts_with(self, model: ModelInfo) -> Facts | None:
+    def _facts_with(self, profile: Profile, model: ModelInfo) -> Facts | None:
         if self.facts_of is None:
             return None
-        if model.path not in self._known:
-            self._known[model.path] = self.facts_of(model)
-        return self._known[model.path]
+        # What changes live moves no weights, and is not planned.
+        alike = (each for each in self.planned if change_class(each, profile)[0] in ("none", "live"))
+        streamed = self.planned.get(next(alike, profile))
+        key = model.path, streamed
+        if key not in self._known:
+            self._known[key] = self.facts_of(model, streamed)
+        return self._known[key]
 
-    def _remember(self, profile: Profile, error: EngineDied) -> None:
-        """An instruction that is missing today is missing tomorrow."""
+    def remember(self, profile: Profile, error: EngineDied) -> None:
+        """Keep what the engine died of: an instruction that is missing today is missing tomorrow."""
         by = error.end.signal if error.end is not None else None
         if profile.repack == "on" and by == signal.SIGILL and self.fatal is not None:
             self.fatal.keep("repack", "on", error.failure.why)
 
 
-def _output(aim: Aim, thorough: bool) -> int:
+def output_of(aim: Aim, thorough: bool) -> int:
     """Tokens to write: of no use where the first one is all that counts."""
     if aim.goal == "long-prompts":
         return LEAST_OUTPUT
@@ -122,14 +137,14 @@ def _output(aim: Aim, thorough: bool) -> int:
 
 
 def too_large(plan: MemoryPlan, aim: Aim) -> Failure | None:
-    """Why a plan says no. A model that is streamed takes of RAM what is left, unless some is to stay free."""
+    """Why a plan says no. What is mapped and stays can be evicted: it counts only where RAM is to stay free."""
     remedy = "Fewer layers on the device, a smaller quant or a shorter context would."
     for device in plan.devices:
         leave = aim.leave_free(device.device)
-        streams = device.device == RAM and plan.streamed_bytes
-        if device.free_bytes is None or (streams and not leave):
+        in_ram = device.device == RAM
+        if device.free_bytes is None or (in_ram and plan.streamed_bytes and not leave):
             continue
-        needed = device.needed_bytes + (plan.mapped_bytes - plan.streamed_bytes if streams else 0)
+        needed = device.needed_bytes + (plan.mapped_bytes - plan.streamed_bytes if in_ram and leave else 0)
         if device.free_bytes - needed < leave:
             return Failure(
                 f"It does not fit on {device.device}",

@@ -46,7 +46,8 @@ class QualityMeter:
         self._kept: Divergences | None = None
         self._chunks = 0
         self._predictions: dict[Subject, UnnamedFile] = {}
-        self._failed: dict[Part, Failure] = {}
+        self._failed: dict[tuple[Subject, Profile], Failure] = {}
+        """What could not be measured, as it was loaded for that: loaded otherwise it may be."""
         self._stack = ExitStack()
 
     def __enter__(self) -> QualityMeter:
@@ -115,25 +116,28 @@ class QualityMeter:
         return Quality(None, words, refused)
 
     async def _of_part(self, part: Part, profile: Profile) -> Measured | Failure:
-        if part in self._failed:
-            return self._failed[part]
         kept = await self._divergences()
-        known = kept.known(part.reference, part.subject)
+        known = kept.known(part.reference, part.subject, self._chunks)
         if known is not None:
             return known
+        reference = self._shaped(part.reference, _anywhere(profile))
+        subject = self._shaped(part.subject, msgspec.structs.replace(profile, repack="off"))
+        for each in ((part.reference, reference), (part.subject, subject)):
+            if each in self._failed:
+                return self._failed[each]
         try:
-            logits = await self._reference(part.reference, profile)
-            quality = await self._measured(part.subject, profile, str(logits.path), is_reference=False)
-        except (Refused, EngineDied) as error:
-            self._failed[part] = error.failure
+            logits = await self._reference(part.reference, reference)
+            quality = await self._measured(part.subject, subject, str(logits.path), is_reference=False)
+        except (JobError, EngineDied) as error:
+            if isinstance(error, JobError) and error.cancelled:
+                raise
             return error.failure
         if quality.divergence is None:
             failure = Failure("The two cannot be compared", quality.why_no_divergence, "Take files of one model.")
-            self._failed[part] = failure
+            self._failed[part.subject, subject] = failure
             return failure
-        return kept.keep(
-            part.reference, part.subject, quality.divergence.kl, quality.divergence.kl_error, quality.scored
-        )
+        found = quality.divergence
+        return kept.keep(part.reference, part.subject, found.kl, found.kl_error, quality.scored, self._chunks)
 
     async def _divergences(self) -> Divergences:
         if self._kept is None:
@@ -148,17 +152,18 @@ class QualityMeter:
             self._kept = Divergences(text_key(content, self._n_ctx))
         return self._kept
 
-    async def _reference(self, subject: Subject, profile: Profile) -> UnnamedFile:
+    async def _reference(self, subject: Subject, shaped: Profile) -> UnnamedFile:
         known = self._predictions.get(subject)
         if known is None:
             file = self._stack.enter_context(await asyncio.to_thread(predictions))
-            await self._measured(subject, profile, str(file.path), is_reference=True)
+            await self._measured(subject, shaped, str(file.path), is_reference=True)
             known = self._predictions[subject] = file
         return known
 
-    async def _measured(self, subject: Subject, profile: Profile, logits: str, *, is_reference: bool) -> TextQuality:
+    def _shaped(self, subject: Subject, profile: Profile) -> Profile:
+        """As it is loaded to be measured."""
         file = next(each for each in self._files.values() if each.file == subject.file)
-        shaped = msgspec.structs.replace(
+        return msgspec.structs.replace(
             profile,
             model=file.model,
             quant=file.quant,
@@ -166,12 +171,33 @@ class QualityMeter:
             cache_type_v=subject.cache_type_v,
             n_ctx=max(2 * _RATE_TOKENS, min(profile.n_ctx or self._n_ctx, self._n_ctx)),
         )
-        if not self._chunks:
-            await self._yardstick.load(shaped)
-            rate = (await self._yardstick.measure(BenchTest("prefill", _RATE_TOKENS))).prefill_rate or 0.0
-            self._chunks = max(1, min(_MOST_CHUNKS, int(_PASS_S * rate / self._n_ctx)))
-        wanted = MeasureQuality(0, str(self._path), self._n_ctx, self._chunks, logits, is_reference)
-        return await self._yardstick.quality(shaped, wanted)
+
+    async def _measured(self, subject: Subject, shaped: Profile, logits: str, *, is_reference: bool) -> TextQuality:
+        try:
+            if not self._chunks:
+                await self._yardstick.load(shaped)
+                rate = (await self._yardstick.measure(BenchTest("prefill", _RATE_TOKENS))).prefill_rate or 0.0
+                self._chunks = max(1, min(_MOST_CHUNKS, int(_PASS_S * rate / self._n_ctx)))
+            wanted = MeasureQuality(0, str(self._path), self._n_ctx, self._chunks, logits, is_reference)
+            return await self._yardstick.quality(shaped, wanted)
+        except (Refused, EngineDied) as error:
+            self._failed[subject, shaped] = error.failure
+            raise
+
+
+def _anywhere(profile: Profile) -> Profile:
+    """Wherever it fits: a reference is not to fail of where a candidate wants its weights."""
+    usual = Profile(name="")
+    places = {key: getattr(usual, key) for key in ("split_mode", "main_gpu", "tensor_split", "tensor_overrides")}
+    return msgspec.structs.replace(
+        profile,
+        n_gpu_layers="fit",
+        load_mode="auto",
+        repack="off",
+        placement="auto",
+        flash_attention="auto",
+        **places,
+    )
 
 
 def _is_of_kv(measured: Measured) -> bool:

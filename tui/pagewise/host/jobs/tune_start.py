@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
+import msgspec
+
 from pagewise.failure import Failure
 from pagewise.host.jobs.job import JobError
 from pagewise.host.jobs.tune_meter import EngineMeter, too_large
 from pagewise.host.jobs.yardstick import Refused, Yardstick
 from pagewise.host.slot import EngineDied
-from pagewise.jobs.plan import MemoryPlan
+from pagewise.jobs.plan import RAM, MemoryPlan
 from pagewise.jobs.tune import Aim
 from pagewise.models.gguf import printable
 from pagewise.profiles.cost import change_class
-from pagewise.settings import Profile
+from pagewise.settings import Keep, Profile
 from pagewise.tuner.candidate import Candidate
-from pagewise.tuner.starts import alternatives
+from pagewise.tuner.starts import alternatives, kept
 
 _MIB = 1024**2
 _PLACING = ("n_gpu_layers", "load_mode", "placement", "repack", "model", "quant")
@@ -46,15 +48,22 @@ async def begin(
     fixed: Collection[str],
     candidates: tuple[Candidate, ...],
 ) -> Begun:
-    """Load ``start``, or what may be begun with instead. Raises JobError where nothing may."""
+    """Load ``start``, or what may be begun with instead. Raises JobError where nothing may, and where memory is to
+    stay free on a device that is not there.
+    """
     found = await _tried(yardstick, meter, start, aim, planned=False)
     if isinstance(found, Begun):
         return found
     first = found
     plan = first.plan
-    kept = plan.mapped_bytes - plan.streamed_bytes if plan is not None and plan.streamed_bytes else 0
-    for other in alternatives(start, aim, fixed, candidates, kept):
+    held = _held_bytes(plan) if plan is not None else 0
+    for other in alternatives(start, aim, fixed, candidates, held):
         found = await _tried(yardstick, meter, other, aim, planned=True)
+        if isinstance(found, _No) and other.placement != start.placement:
+            less = _keeping_less(other, found, aim)
+            if less is not None:
+                other = less
+                found = await _tried(yardstick, meter, other, aim, planned=True)
         if isinstance(found, Begun):
             changes = ", ".join(change_class(start, other)[1])
             note = f"Your profile itself is none to begin with ({first.failure.what}): it began with {changes}."
@@ -67,6 +76,9 @@ async def _tried(yardstick: Yardstick, meter: EngineMeter, profile: Profile, aim
     plan: MemoryPlan | None = None
     try:
         plan = await yardstick.plan(profile)
+        if plan is not None:
+            _check_names(plan, aim)
+            meter.planned[profile] = plan.streamed_bytes
         no = too_large(plan, aim) if plan is not None else None
         known = await meter.ruled_out(profile, aim) if profile.repack == "on" else None
         if known is not None:
@@ -80,10 +92,47 @@ async def _tried(yardstick: Yardstick, meter: EngineMeter, profile: Profile, aim
         # Its measurement leaves nothing in force.
         await yardstick.load(profile)
     except EngineDied as error:
+        meter.remember(profile, error)
         return _No(error.failure, plan, by_plan=error.end is not None and error.end.out_of_memory)
     except Refused as error:
         return _No(error.failure, plan, by_plan=plan is not None and not plan.fits)
     return Begun(profile, (), plan)
+
+
+def _check_names(plan: MemoryPlan, aim: Aim) -> None:
+    """Raises JobError."""
+    there = [device.device for device in plan.devices]
+    for name, _ in aim.leave_free_on:
+        if name.casefold() not in (each.casefold() for each in there):
+            raise JobError(
+                f"--leave {printable(name)}: there is no such device",
+                f"On this machine there {'is' if len(there) == 1 else 'are'} {', '.join(map(printable, there))}.",
+                "Name one of them, or say --leave SIZE for all.",
+            )
+
+
+def _held_bytes(plan: MemoryPlan) -> int:
+    """Of the weights, what stays in RAM, or could: what is streamed leaves no room for more."""
+    ram = next((device for device in plan.devices if device.device == RAM), None)
+    if plan.streamed_bytes or ram is None or ram.free_bytes is None:
+        return plan.mapped_bytes - plan.streamed_bytes
+    # Copied weights would be mapped.
+    return max(0, ram.free_bytes - (ram.needed_bytes - ram.weights_bytes))
+
+
+def _keeping_less(profile: Profile, no: _No, aim: Aim) -> Profile | None:
+    """Where parts that always stay, such as the embedding, have taken what was to be free; None: it is not that."""
+    leave = aim.leave_free(RAM)
+    if not isinstance(profile.placement, Keep) or no.plan is None or not no.by_plan or not leave:
+        return None
+    ram = next((device for device in no.plan.devices if device.device == RAM), None)
+    if ram is None or ram.free_bytes is None:
+        return None
+    stays = ram.needed_bytes + no.plan.mapped_bytes - no.plan.streamed_bytes
+    missing = leave + stays - ram.free_bytes
+    if not 0 < missing < profile.placement.bytes:
+        return None
+    return msgspec.structs.replace(profile, placement=kept(profile.placement.bytes - missing))
 
 
 def _leaves_too_little(plan: MemoryPlan | None, aim: Aim) -> bool:

@@ -59,6 +59,12 @@ class Yardstick:
         """What the engine said of itself."""
         return self._engine.hello if self._engine is not None else None
 
+    @property
+    def accelerators(self) -> tuple[str, ...]:
+        """ggml's names of the devices that the engine has found; none before there is an engine."""
+        names = (said.partition(":")[0] for said in (self.hello.devices if self.hello is not None else ()))
+        return tuple(name for name in names if not name.startswith(("CPU", "BLAS")))
+
     async def clear(self) -> None:
         """End the engine; its memory is then free."""
         self._engine = self.profile = self.model = None
