@@ -78,7 +78,9 @@ async def test_a_start_that_costs_too_much_begins_from_f16(real: Talk, plain: Pr
 async def test_quants_are_found_compared_and_told_by_what_they_cost(real: Talk, plain: Profile) -> None:
     small = make_quantized(Path(plain.model), "Q4_0")
     done = await tuned(real, 7, plain, aim(), *FILE, quants=(QuantWish("Q4_0"),))
-    (trial,) = done.trials[1:]
+    trial = done.trials[1]
+    # What cannot be told apart is looked at once more.
+    assert {each.changes for each in done.trials[1:]} == {trial.changes}
     assert trial.profile.model == str(small) and trial.profile.quant is None
     assert trial.changes == (f"model: {Path(plain.model).name} → {small.name}",)
     assert trial.kl is not None and trial.kl > 0
