@@ -1,4 +1,4 @@
-"""A run that was started in the background inherits an ignored SIGINT: the programs it starts would ignore Ctrl-C too."""
+"""A run started in the background inherits an ignored SIGINT: the programs that it starts would ignore Ctrl-C too."""
 
 from __future__ import annotations
 
